@@ -80,13 +80,17 @@ type Attribute struct {
 	Required bool
 	Type     string /* Cedar type as text: Bool, Long, String, datetime, ipaddr, an entity type (enum) or Set<…> of those */
 	Enum     []string
+	// Authority lists the callers that may send it (catalogue key `authority`). Empty: for a resource's or
+	// action's attribute and for context the resource type's authority; for a subject's attribute any caller
+	// registered to assert that subject.
+	Authority []string
 }
 type Action struct {
 	Name       string
 	Resources  []string /* catalogue names */
 	Principals []string
 	Properties map[string]*Attribute /* arrive under context.action */
-	Coarse     bool /* feature.see, route.call */
+	Coarse     bool                  /* feature.see, route.call */
 }
 type Module struct{ ID, Title string }
 type Feature struct{ ID, Module, Capability, Title string }

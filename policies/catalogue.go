@@ -58,7 +58,23 @@ type Law struct {
 	Zone         string
 	Source       string
 }
-type ResourceKind string // "graph", "sent", "feature", "route", "ward"
+
+// ResourceKind says where the things of a resource type live.
+type ResourceKind string
+
+const (
+	// KindGraph is a node of the hierarchy.
+	KindGraph ResourceKind = "graph"
+	// KindSent lives in a module's own database; its anchors tie it to nodes.
+	KindSent ResourceKind = "sent"
+	// KindFeature is a feature of the catalogue, asked in an area.
+	KindFeature ResourceKind = "feature"
+	// KindRoute is a route of the catalogue, asked in an area.
+	KindRoute ResourceKind = "route"
+	// KindWard is one of Ward's own objects.
+	KindWard ResourceKind = "ward"
+)
+
 type ResourceType struct {
 	Name, Entity string
 	Kind         ResourceKind
@@ -73,7 +89,19 @@ type ResourceType struct {
 	Attributes   map[string]*Attribute
 }
 type Anchor struct{ Property, Type string }
-type Source string // "sent", "fact", "ward"
+
+// Source says where the value of an attribute comes from.
+type Source string
+
+const (
+	// FromSent: an authority sends it with the request.
+	FromSent Source = "sent"
+	// FromFact: it is a fact of the hierarchy.
+	FromFact Source = "fact"
+	// FromWard: the decision point computes it.
+	FromWard Source = "ward"
+)
+
 type Attribute struct {
 	Name     string
 	From     Source

@@ -1,0 +1,221 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+const checkpointsFile = "checkpoints"
+
+// tree is the right edge of an RFC 6962 Merkle tree: the roots of the perfect
+// subtrees that make it up, the largest first.
+type tree struct {
+	n     uint64
+	edges []tlog.Hash
+}
+
+func (t *tree) push(leaf tlog.Hash) {
+	for n := t.n; n&1 == 1; n >>= 1 {
+		leaf = tlog.NodeHash(t.edges[len(t.edges)-1], leaf)
+		t.edges = t.edges[:len(t.edges)-1]
+	}
+	t.edges = append(t.edges, leaf)
+	t.n++
+}
+
+func (t *tree) root() tlog.Hash {
+	if t.n == 0 {
+		return sha256.Sum256(nil)
+	}
+	h := t.edges[len(t.edges)-1]
+	for i := len(t.edges) - 2; i >= 0; i-- {
+		h = tlog.NodeHash(t.edges[i], h)
+	}
+	return h
+}
+
+// checkpoint is a signed statement of the root at a size.
+type checkpoint struct {
+	size uint64
+	root tlog.Hash
+	note []byte // as signed, without the line that ends it in the file
+}
+
+func (k *Keys) sign(t *tree) (checkpoint, error) {
+	root := t.root()
+	text := fmt.Sprintf("%s\n%d\n%s\n", k.signer.Name(), t.n, root)
+	msg, err := note.Sign(&note.Note{Text: text}, k.signer)
+	return checkpoint{t.n, root, msg}, err
+}
+
+// openCheckpoint checks a signed note and reads its text.
+func openCheckpoint(msg []byte, v note.Verifier) (checkpoint, error) {
+	bad := errors.New("not a checkpoint signed by the ledger's key")
+	n, err := note.Open(msg, note.VerifierList(v))
+	if err != nil {
+		return checkpoint{}, bad
+	}
+	f := strings.Split(n.Text, "\n")
+	if len(f) != 4 || f[0] != v.Name() || f[3] != "" {
+		return checkpoint{}, bad
+	}
+	size, err := strconv.ParseUint(f[1], 10, 63)
+	if err != nil || strconv.FormatUint(size, 10) != f[1] {
+		return checkpoint{}, bad
+	}
+	root, err := tlog.ParseHash(f[2])
+	if err != nil || root.String() != f[2] {
+		return checkpoint{}, bad
+	}
+	return checkpoint{size, root, msg}, nil
+}
+
+var (
+	errTorn          = errors.New("torn checkpoint")
+	errBadCheckpoint = errors.New("bad checkpoint")
+)
+
+// parseCheckpoint reads the entry at the start of b, which ends with the file
+// or is longer than any entry. An entry is a signed note and an empty line, and
+// its length follows from its size line, so that a torn one (errTorn: the file
+// ends first) and a changed one are not mistaken for each other.
+func parseCheckpoint(b []byte, v note.Verifier) (cp checkpoint, length int, err error) {
+	head := v.Name() + "\n"
+	if len(b) < len(head) {
+		if strings.HasPrefix(head, string(b)) {
+			return cp, 0, errTorn
+		}
+		return cp, 0, errBadCheckpoint
+	}
+	i := len(head)
+	for i < len(b) && i < len(head)+20 && b[i] >= '0' && b[i] <= '9' {
+		i++
+	}
+	switch {
+	case string(b[:len(head)]) != head:
+		return cp, 0, errBadCheckpoint
+	case i == len(b):
+		return cp, 0, errTorn
+	case b[i] != '\n':
+		return cp, 0, errBadCheckpoint
+	}
+	const root, sig = 44, 92 // base64 of 32 and of 4+64 bytes
+	length = i + 1 + root + 1 + 1 + len("— ") + len(v.Name()) + 1 + sig + 1 + 1
+	if len(b) < length {
+		return cp, 0, errTorn
+	}
+	msg := bytes.Clone(b[:length-1])
+	if cp, err = openCheckpoint(msg, v); err != nil || b[length-1] != '\n' {
+		return checkpoint{}, 0, errBadCheckpoint
+	}
+	// One text only: base64 that differs in its unused bits is not the same.
+	if _, err := base64.StdEncoding.Strict().DecodeString(string(msg[len(msg)-1-sig : len(msg)-1])); err != nil {
+		return checkpoint{}, 0, errBadCheckpoint
+	}
+	return cp, length, nil
+}
+
+// checkpoints reads a checkpoints file forward.
+type checkpoints struct {
+	v    note.Verifier
+	r    *bufio.Reader
+	off  int64
+	last uint64
+	any  bool
+}
+
+func newCheckpoints(f io.ReaderAt, from, to int64, v note.Verifier) *checkpoints {
+	return &checkpoints{v: v, off: from, r: bufio.NewReaderSize(io.NewSectionReader(f, from, to-from), 1024)}
+}
+
+// next gives the next checkpoint; io.EOF at the end of the file, errTorn where
+// it ends within an entry.
+func (c *checkpoints) next() (checkpoint, error) {
+	b, err := c.r.Peek(1024)
+	if len(b) == 0 || err != nil && err != io.EOF {
+		return checkpoint{}, err
+	}
+	cp, n, err := parseCheckpoint(b, c.v)
+	if err != nil {
+		if err == errBadCheckpoint {
+			err = c.corrupt("bad checkpoint")
+		}
+		return checkpoint{}, err
+	}
+	if c.any && cp.size <= c.last {
+		return checkpoint{}, c.corrupt("checkpoints out of order")
+	}
+	c.last, c.any = cp.size, true
+	c.off += int64(n)
+	_, err = c.r.Discard(n)
+	return cp, err
+}
+
+func (c *checkpoints) corrupt(reason string) error {
+	return &CorruptError{checkpointsFile, c.off, c.last, reason}
+}
+
+// lastCheckpoint reads the end of the file. It gives the last checkpoint and
+// where its entry ends.
+func lastCheckpoint(f file, v note.Verifier) (checkpoint, int64, error) {
+	const window = 16 << 10 // many entries: one is below 1 KiB
+	size, err := f.Size()
+	if err != nil {
+		return checkpoint{}, 0, err
+	}
+	from := max(0, size-window)
+	if from > 0 {
+		buf := make([]byte, window)
+		if _, err := f.ReadAt(buf, from); err != nil && err != io.EOF {
+			return checkpoint{}, 0, err
+		}
+		start := "\n\n" + v.Name() + "\n"
+		i := bytes.Index(buf, []byte(start))
+		if i < 0 {
+			return checkpoint{}, 0, &CorruptError{checkpointsFile, from, 0, "no checkpoint"}
+		}
+		from += int64(i) + 2
+	}
+	c := newCheckpoints(f, from, size, v)
+	var last checkpoint
+	for {
+		cp, err := c.next()
+		switch {
+		case err == nil:
+			last = cp
+		case (err == io.EOF || errors.Is(err, errTorn)) && c.any:
+			return last, c.off, nil
+		case err == io.EOF || errors.Is(err, errTorn):
+			return last, 0, c.corrupt("no checkpoint")
+		default:
+			// After a power cut the end may be blank where it was not written.
+			if blank, berr := blankEnd(f, c.off, size); berr == nil && blank && c.any {
+				return last, c.off, nil
+			}
+			return last, 0, err
+		}
+	}
+}
+
+// blankEnd reports whether [from, to), the last entry, is one that a power cut
+// left with unwritten blocks: zeros up to its end, or from its start.
+func blankEnd(f io.ReaderAt, from, to int64) (bool, error) {
+	if to-from > 1024 {
+		return false, nil
+	}
+	b := make([]byte, to-from)
+	if _, err := f.ReadAt(b, from); err != nil && err != io.EOF {
+		return false, err
+	}
+	return len(b) >= 2 && (bytes.HasSuffix(b, []byte{0, 0}) || bytes.HasPrefix(b, []byte{0, 0})), nil
+}

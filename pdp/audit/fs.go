@@ -1,0 +1,140 @@
+package audit
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// fileSystem is the seam through which the ledger and the keys reach the disk.
+// There is one implementation, [osFS]; the tests add one that loses power and
+// one that fails at a chosen operation.
+//
+// An entry of a folder (a new file or folder, a new name) is durable only after
+// SyncDir of that folder; the content and size of a file only after Sync.
+type fileSystem interface {
+	OpenFile(name string, flag int, perm fs.FileMode) (file, error)
+	Mkdir(name string, perm fs.FileMode) error
+	ReadDir(name string) ([]string, error) // names, in no order
+	Rename(from, to string) error
+	Exists(name string) bool
+	SyncDir(name string) error
+	Lock(name string) (io.Closer, error) // creates the file; ErrLocked if another process holds it
+}
+
+// file is an open file. Sync makes its content and size durable.
+type file interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Size() (int64, error)
+	Truncate(size int64) error
+	Sync() error
+}
+
+type osFS struct{}
+
+type osFile struct{ *os.File }
+
+func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
+	f, err := os.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
+func (osFS) Rename(from, to string) error              { return os.Rename(from, to) }
+
+func (osFS) Exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+func (osFS) ReadDir(name string) ([]string, error) {
+	d, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+func (osFS) SyncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (f osFile) Sync() error { return syncData(f.File) }
+
+// writeFile creates a new file with the content, and makes both the content
+// and, through its folder, the name durable. It never replaces a file.
+func writeFile(fsys fileSystem, name string, content []byte) error {
+	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(content, 0); err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(name))
+}
+
+// readFile reads a file of at most limit bytes.
+func readFile(fsys fileSystem, name string, limit int64) ([]byte, error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.NewSectionReader(f, 0, limit))
+}
+
+// makeDir makes a new folder, 0700, and its name durable.
+func makeDir(fsys fileSystem, name string) error {
+	if err := fsys.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(name))
+}
+
+// resolve gives the real path of name, which need not exist yet.
+func resolve(name string) (string, error) {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	rest := ""
+	for p := abs; ; p = filepath.Dir(p) {
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		if filepath.Dir(p) == p {
+			return abs, nil
+		}
+		rest = filepath.Join(filepath.Base(p), rest)
+	}
+}
+
+// inside reports whether path a is b or lies below it.
+func inside(a, b string) bool {
+	rel, err := filepath.Rel(b, a)
+	return err == nil && filepath.IsLocal(rel)
+}

@@ -1,0 +1,254 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// The key folder:
+//
+//	signer                   note signer key (Ed25519), private
+//	verifier                 note verifier key, public
+//	hash                     HMAC-SHA256 key of Hash
+//	lock                     held while a ledger is open for writing
+//	seals/<day>/<tenant>     seal key of a tenant and a UTC day; <tenant> is the
+//	                         keyed hash, so that a listing names nobody
+const (
+	signerFile   = "signer"
+	verifierFile = "verifier"
+	hashFile     = "hash"
+	sealsDir     = "seals"
+	lockFile     = "lock" // in the ledger's folder too
+
+	hashMagic = "wardhash1"
+	sealMagic = "wardseal1"
+
+	tenantKind = "tenant"
+	hashScheme = "hmac1"
+	keyIDLen   = 8  // base64url of 6 bytes
+	macLen     = 43 // base64url of 32 bytes
+	maxOrigin  = 200
+	maxKeyFile = 1024
+	maxCached  = 4096
+)
+
+// Keys are the secrets of one ledger: the key that signs its checkpoints, the
+// key of its identifier hashes, and the seal keys. They lie in a folder of
+// their own, never inside the ledger's: who can read the ledger can verify it,
+// only who has the keys can read the sealed parts.
+//
+// Destroying the seal key file of a tenant and day shreds what that tenant has
+// in the records of that day; the records still verify. A Keys is safe for
+// concurrent use.
+type Keys struct {
+	fs       fileSystem
+	dir      string
+	signer   note.Signer
+	verifier string
+	hash     []byte
+	kid      string
+
+	mu    sync.Mutex
+	seals map[string][]byte // by path; each was durable before it got here
+	err   error             // a seal key could not be made durable: none is made again
+}
+
+// CreateKeys makes a key folder (0700, files 0600), durable when it returns.
+// It refuses one that exists. The origin names the ledger in its checkpoints
+// (C2SP tlog-checkpoint: a schema-less URL such as ward.example/audit/node-1):
+// at most 200 characters, letters, digits and ./-_: only.
+func CreateKeys(dir, origin string) error { return createKeys(osFS{}, dir, origin) }
+
+func createKeys(fsys fileSystem, dir, origin string) error {
+	if origin == "" || len(origin) > maxOrigin || strings.ContainsFunc(origin, notOrigin) {
+		return fmt.Errorf("audit: invalid origin %q", origin)
+	}
+	signer, verifier, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		return err
+	}
+	if err := makeDir(fsys, dir); err != nil {
+		return err
+	}
+	if err := makeDir(fsys, filepath.Join(dir, sealsDir)); err != nil {
+		return err
+	}
+	// The signer is written last: a folder without it is not a key folder.
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{{hashFile, newKey(hashMagic)}, {verifierFile, []byte(verifier + "\n")}, {signerFile, []byte(signer + "\n")}} {
+		if err := writeFile(fsys, filepath.Join(dir, f.name), f.content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func notOrigin(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("./-_:", r))
+}
+
+// OpenKeys opens a folder that [CreateKeys] made. It creates nothing.
+func OpenKeys(dir string) (*Keys, error) { return openKeys(osFS{}, dir) }
+
+func openKeys(fsys fileSystem, dir string) (*Keys, error) {
+	signer, err := readFile(fsys, filepath.Join(dir, signerFile), maxKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := readFile(fsys, filepath.Join(dir, verifierFile), maxKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keys{fs: fsys, dir: dir, verifier: strings.TrimSpace(string(verifier)), seals: map[string][]byte{}}
+	if k.hash, err = readKey(fsys, filepath.Join(dir, hashFile), hashMagic); err != nil {
+		return nil, err
+	}
+	k.kid = keyID(k.hash)
+	// The library's errors could quote the key; ours do not.
+	if k.signer, err = note.NewSigner(strings.TrimSpace(string(signer))); err != nil {
+		return nil, fmt.Errorf("%w: key file %s", ErrCorrupt, signerFile)
+	}
+	v, err := note.NewVerifier(k.verifier)
+	if err != nil {
+		return nil, fmt.Errorf("%w: key file %s", ErrCorrupt, verifierFile)
+	}
+	probe, err := note.Sign(&note.Note{Text: "probe\n"}, k.signer)
+	if err != nil {
+		return nil, fmt.Errorf("%w: key file %s", ErrCorrupt, signerFile)
+	}
+	if _, err := note.Open(probe, note.VerifierList(v)); err != nil {
+		return nil, fmt.Errorf("%w: signer and verifier are no pair", ErrCorrupt)
+	}
+	return k, nil
+}
+
+// Verifier is the public key of the checkpoints, as a note verifier string
+// ("name+hash+key", golang.org/x/mod/sumdb/note). Give it to auditors.
+func (k *Keys) Verifier() string { return k.verifier }
+
+// Hash gives the keyed hash of an identifier, "hmac1:<key id>:<base64url>",
+// which stands for it in the clear part of a record. Kind ("person", "claim")
+// and tenant separate: the same id of another kind or tenant has another hash.
+func (k *Keys) Hash(kind, tenant, id string) string {
+	m := hmac.New(sha256.New, k.hash)
+	for _, s := range []string{kind, tenant, id} {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		m.Write(n[:])
+		m.Write([]byte(s))
+	}
+	return hashScheme + ":" + k.kid + ":" + b64.EncodeToString(m.Sum(nil))
+}
+
+// splitHash takes apart what Hash wrote.
+func splitHash(h string) (kid, mac string, ok bool) {
+	f := strings.Split(h, ":")
+	if len(f) != 3 || f[0] != hashScheme || len(f[1]) != keyIDLen || len(f[2]) != macLen {
+		return "", "", false
+	}
+	_, err1 := b64.DecodeString(f[1])
+	_, err2 := b64.DecodeString(f[2])
+	return f[1], f[2], err1 == nil && err2 == nil
+}
+
+// sealPath is the file of the seal key; t is a tenant's hash.
+func (k *Keys) sealPath(t, day string) string {
+	_, mac, _ := splitHash(t)
+	return filepath.Join(k.dir, sealsDir, day, mac)
+}
+
+// sealKey gives the seal key of a tenant and day, and makes it on first use.
+// It is durable before it is returned, so that no record can outlive its key.
+func (k *Keys) sealKey(t, day string) ([]byte, error) {
+	path := k.sealPath(t, day)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if key := k.seals[path]; key != nil && k.fs.Exists(path) {
+		return key, nil
+	}
+	if k.err != nil {
+		return nil, k.err
+	}
+	key, err := k.makeSealKey(path)
+	if err != nil {
+		k.err = fmt.Errorf("audit: no seal key: %w", err)
+		return nil, k.err
+	}
+	if len(k.seals) >= maxCached {
+		clear(k.seals)
+	}
+	k.seals[path] = key
+	return key, nil
+}
+
+func (k *Keys) makeSealKey(path string) ([]byte, error) {
+	day := filepath.Dir(path)
+	if err := k.fs.Mkdir(day, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if !k.fs.Exists(path) {
+		// Written and synced under another name first: a key file is whole or
+		// absent. The lock of the key folder keeps every other writer out, so
+		// the new name replaces nothing; and no second copy of a used key
+		// stays behind that shredding would miss.
+		tmp := path + ".new-" + rand.Text()
+		if err := writeFile(k.fs, tmp, newKey(sealMagic)); err != nil {
+			return nil, err
+		}
+		if err := k.fs.Rename(tmp, path); err != nil {
+			return nil, err
+		}
+	}
+	// Also where the file was there already: a process that died may have made
+	// it and not come as far as this.
+	if err := k.fs.SyncDir(day); err != nil {
+		return nil, err
+	}
+	if err := k.fs.SyncDir(filepath.Dir(day)); err != nil {
+		return nil, err
+	}
+	return readKey(k.fs, path, sealMagic)
+}
+
+// newKey is the content of a key file: "<magic> <key id> <base64url of 32
+// random bytes>\n".
+func newKey(magic string) []byte {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails (crypto/rand)
+	return fmt.Appendf(nil, "%s %s %s\n", magic, keyID(key), b64.EncodeToString(key))
+}
+
+func readKey(fsys fileSystem, path, magic string) ([]byte, error) {
+	raw, err := readFile(fsys, path, maxKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	f := bytes.Split(bytes.TrimSuffix(raw, []byte("\n")), []byte(" "))
+	if len(f) != 3 || string(f[0]) != magic {
+		return nil, fmt.Errorf("%w: key file", ErrCorrupt)
+	}
+	key, err := b64.DecodeString(string(f[2]))
+	if err != nil || len(key) != 32 || keyID(key) != string(f[1]) {
+		return nil, fmt.Errorf("%w: key file", ErrCorrupt)
+	}
+	return key, nil
+}
+
+// keyID tells keys apart without telling anything about them.
+func keyID(key []byte) string {
+	sum := sha256.Sum256(append([]byte("ward/audit/v1/key id\n"), key...))
+	return b64.EncodeToString(sum[:6])
+}

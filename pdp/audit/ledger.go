@@ -1,0 +1,534 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+var (
+	// ErrFailed: a write, a sync or the making of a seal key failed. The ledger
+	// takes no record any more; it must be opened again. The cause is wrapped.
+	ErrFailed = errors.New("audit: ledger has failed")
+	// ErrBusy: the queue is full. Nothing was queued.
+	ErrBusy = errors.New("audit: queue is full")
+	// ErrClosed: the ledger was closed.
+	ErrClosed = errors.New("audit: ledger is closed")
+	// ErrLocked: the ledger or its key folder is open for writing elsewhere.
+	ErrLocked = errors.New("audit: open for writing in another process")
+	// ErrNotFound: the ledger holds no such record.
+	ErrNotFound = errors.New("audit: no such record")
+)
+
+// Options are the settings of an open ledger. The zero value is the default.
+type Options struct {
+	// CheckpointEvery is the shortest time between two checkpoints while the
+	// ledger grows; default 1 s. It bounds how many records a crash leaves
+	// without a signature.
+	CheckpointEvery time.Duration
+	// MaxQueue is how many records may wait to be written; default 4096 (at
+	// most 240 MiB). One more is ErrBusy.
+	MaxQueue int
+	// Clock names kept torn tails; default time.Now. Records bring their own
+	// time, and the pace of checkpoints is that of the machine.
+	Clock func() time.Time
+}
+
+func (o Options) checkpointEvery() time.Duration {
+	if o.CheckpointEvery <= 0 {
+		return time.Second
+	}
+	return o.CheckpointEvery
+}
+
+func (o Options) maxQueue() int {
+	if o.MaxQueue <= 0 {
+		return 4096
+	}
+	return o.MaxQueue
+}
+
+func (o Options) now() time.Time {
+	if o.Clock == nil {
+		return time.Now()
+	}
+	return o.Clock()
+}
+
+// Recovery says what Open found.
+type Recovery struct {
+	Cut     int64  // bytes of a torn tail that were cut: records that were never acknowledged
+	Kept    string // file in the ledger's folder that holds those bytes; "" if there were none
+	Records uint64 // records in the ledger
+}
+
+// Ledger is a ledger open for writing. It is safe for concurrent use.
+type Ledger struct {
+	fs     fileSystem
+	dir    string
+	keys   *Keys
+	o      Options
+	locks  []io.Closer
+	wake   chan struct{} // the queue has something, or the ledger is closing or has failed
+	asks   chan func()   // run by the writer between two batches
+	done   chan struct{} // the writer has ended
+	size   atomic.Uint64 // durable records
+	signed atomic.Pointer[checkpoint]
+	failed atomic.Pointer[error]
+
+	mu     sync.Mutex // guards the queue, for moments only
+	queue  []*request
+	closed bool
+
+	// Owned by the writer.
+	tree    tree
+	seg     file
+	segment uint64 // first sequence number of seg
+	segOff  int64
+	cps     file
+	cpOff   int64
+	cpTime  time.Time
+	buf     []byte
+}
+
+type request struct {
+	ctx  context.Context
+	body []byte
+	leaf tlog.Hash
+	seq  uint64
+	done chan error // buffered: the writer never waits
+}
+
+// Create makes an empty ledger in dir, durable when it returns: `ward init`. It
+// refuses a folder that is not empty, and a key folder inside dir or around it.
+func Create(dir string, keys *Keys) error {
+	fsys := keys.fs
+	if err := keysApart(dir, keys); err != nil {
+		return err
+	}
+	names, err := fsys.ReadDir(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := makeDir(fsys, dir); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case len(names) > 0:
+		return fmt.Errorf("audit: %s is not empty", dir)
+	}
+	cp, err := keys.sign(&tree{})
+	if err != nil {
+		return err
+	}
+	return writeFile(fsys, filepath.Join(dir, checkpointsFile), append(cp.note, '\n'))
+}
+
+func keysApart(dir string, keys *Keys) error {
+	d, err := resolve(dir)
+	if err != nil {
+		return err
+	}
+	k, err := resolve(keys.dir)
+	if err != nil {
+		return err
+	}
+	if inside(k, d) || inside(d, k) {
+		return errors.New("audit: the keys must lie outside the ledger's folder, and it outside theirs")
+	}
+	return nil
+}
+
+// Open opens a ledger for writing, after reading all of it. It never creates
+// one.
+//
+// A torn tail, which a crash leaves of records that were never acknowledged, is
+// cut, kept in a file and reported. Whatever else is not as written is a
+// [*CorruptError]: a bad frame with a later batch behind it, a missing segment,
+// fewer records than the last checkpoint states, another root than it states.
+// [ErrLocked] means that another process writes.
+func Open(dir string, keys *Keys, o Options) (*Ledger, Recovery, error) {
+	l := &Ledger{
+		fs: keys.fs, dir: dir, keys: keys, o: o,
+		wake: make(chan struct{}, 1), asks: make(chan func()), done: make(chan struct{}),
+	}
+	rec, err := l.open()
+	if err != nil {
+		return nil, Recovery{}, errors.Join(err, l.release())
+	}
+	go l.write()
+	return l, rec, nil
+}
+
+func (l *Ledger) open() (rec Recovery, err error) {
+	if err := keysApart(l.dir, l.keys); err != nil {
+		return rec, err
+	}
+	if l.cps, err = l.fs.OpenFile(filepath.Join(l.dir, checkpointsFile), os.O_RDWR, 0); err != nil {
+		return rec, fmt.Errorf("audit: not a ledger: %w", err)
+	}
+	for _, dir := range []string{l.dir, l.keys.dir} {
+		c, err := l.fs.Lock(filepath.Join(dir, lockFile))
+		if err != nil {
+			return rec, err
+		}
+		l.locks = append(l.locks, c)
+	}
+	v, err := note.NewVerifier(l.keys.verifier)
+	if err != nil {
+		return rec, err
+	}
+	cp, end, err := lastCheckpoint(l.cps, v)
+	if err != nil {
+		return rec, err
+	}
+	t, err := scanTree(l.fs, l.dir, &l.tree, cp)
+	if err != nil {
+		return rec, err
+	}
+	if rec, err = l.recover(t, end); err != nil {
+		return rec, fmt.Errorf("audit: recovery: %w", err)
+	}
+	l.signed.Store(&cp)
+	l.size.Store(l.tree.n)
+	return rec, l.checkpoint()
+}
+
+// scanTree reads all records into the tree and compares it with a checkpoint.
+func scanTree(fsys fileSystem, dir string, tr *tree, cp checkpoint) (tail, error) {
+	differs := func() error {
+		if tr.n == cp.size && tr.root() != cp.root {
+			return &CorruptError{segmentName((max(tr.n, 1) - 1) / segmentSize * segmentSize), 0, tr.n, "the root differs from the last checkpoint"}
+		}
+		return nil
+	}
+	if err := differs(); err != nil {
+		return tail{}, err
+	}
+	t, err := scan(fsys, dir, 0, func(f frame) error {
+		tr.push(tlog.RecordHash(f.body))
+		return differs()
+	})
+	if err == nil && tr.n < cp.size {
+		err = &CorruptError{segmentName(t.segment), t.offset, tr.n, "fewer records than the last checkpoint states"}
+	}
+	return t, err
+}
+
+// recover makes what was found the durable state to write on from.
+func (l *Ledger) recover(t tail, cpEnd int64) (Recovery, error) {
+	rec := Recovery{Cut: t.torn, Records: t.seq}
+	// What is cut of the checkpoints was never relied on: the next one covers
+	// the same records.
+	l.cpOff = cpEnd
+	if err := errors.Join(l.cps.Truncate(cpEnd), l.cps.Sync()); err != nil {
+		return rec, err
+	}
+	if t.exists {
+		f, err := l.fs.OpenFile(filepath.Join(l.dir, segmentName(t.segment)), os.O_RDWR, 0)
+		if err != nil {
+			return rec, err
+		}
+		l.seg, l.segment, l.segOff = f, t.segment, t.offset
+		if t.torn > 0 {
+			if rec.Kept, err = l.keep(t); err != nil {
+				return rec, err
+			}
+			if err := f.Truncate(t.offset); err != nil {
+				return rec, err
+			}
+		}
+		// The last batch may never have reached the disk although it can be
+		// read: its sync failed, or never came. A later sync would not write
+		// it; writing it again makes sure.
+		last := make([]byte, t.offset-t.batchOff)
+		if _, err := f.ReadAt(last, t.batchOff); err != nil && len(last) > 0 {
+			return rec, err
+		}
+		if _, err := f.WriteAt(last, t.batchOff); err != nil {
+			return rec, err
+		}
+		if err := f.Sync(); err != nil {
+			return rec, err
+		}
+	}
+	return rec, l.fs.SyncDir(l.dir)
+}
+
+// keep copies a torn tail to a file of its own.
+func (l *Ledger) keep(t tail) (string, error) {
+	torn := make([]byte, t.torn)
+	if _, err := l.seg.ReadAt(torn, t.offset); err != nil && err != io.EOF {
+		return "", err
+	}
+	base := fmt.Sprintf("torn-%020d-%s", t.seq, l.o.now().UTC().Format("20060102T150405.000Z"))
+	for name, i := base, 2; ; name, i = fmt.Sprintf("%s-%d", base, i), i+1 {
+		if !l.fs.Exists(filepath.Join(l.dir, name)) {
+			return name, writeFile(l.fs, filepath.Join(l.dir, name), torn)
+		}
+	}
+}
+
+// Append writes a record and returns its sequence number once it is durable
+// (written and synced to this machine's disk, D1). Records that wait together
+// are written and synced together; there is no added delay.
+//
+// Nothing was written with [ErrInvalid], [ErrTooLarge], [ErrBusy] or
+// [ErrClosed]. With [ErrFailed], or the error of a ctx that ended while the
+// record waited, the record may or may not be in the ledger; it must not be
+// acted on. No error text carries anything of the record.
+func (l *Ledger) Append(ctx context.Context, r Record) (uint64, error) {
+	if err := errors.Join(l.Err(), ctx.Err()); err != nil {
+		return 0, err
+	}
+	b, err := l.keys.encode(r)
+	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInvalid) {
+		return 0, err
+	}
+	if err != nil {
+		return 0, l.fail(err)
+	}
+	q := &request{ctx: ctx, body: b, leaf: tlog.RecordHash(b), done: make(chan error, 1)}
+	if err := l.enqueue(q); err != nil {
+		return 0, err
+	}
+	select {
+	case err = <-q.done:
+	case <-ctx.Done():
+		select {
+		case err = <-q.done: // it came just in time
+		default:
+			return 0, ctx.Err()
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return q.seq, nil
+}
+
+func (l *Ledger) enqueue(q *request) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return ErrClosed
+	case len(l.queue) >= l.o.maxQueue():
+		return ErrBusy
+	}
+	l.queue = append(l.queue, q)
+	l.poke()
+	return nil
+}
+
+func (l *Ledger) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fail makes the first failure permanent and returns it.
+func (l *Ledger) fail(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrFailed, cause)
+	l.failed.CompareAndSwap(nil, &err)
+	l.poke()
+	return l.Err()
+}
+
+// Err is nil while the ledger is healthy; otherwise it is the failure, which
+// wraps [ErrFailed] and stays until the ledger is opened again.
+func (l *Ledger) Err() error {
+	if err := l.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Size is the number of durable records; sequence numbers run from 0 below it.
+func (l *Ledger) Size() uint64 { return l.size.Load() }
+
+// Checkpoint is the last signed checkpoint: a signed note (C2SP signed-note)
+// of origin, size and root (C2SP tlog-checkpoint). Kept elsewhere, it is the
+// anchor that [Verify] takes.
+func (l *Ledger) Checkpoint() []byte {
+	return append([]byte(nil), l.signed.Load().note...)
+}
+
+// write is the one goroutine that writes.
+func (l *Ledger) write() {
+	defer close(l.done)
+	due := time.NewTimer(math.MaxInt64)
+	for {
+		select {
+		case <-l.wake:
+		case <-due.C:
+		case ask := <-l.asks:
+			ask()
+		}
+		l.mu.Lock()
+		batch, closed := l.queue, l.closed
+		l.queue = nil
+		l.mu.Unlock()
+		l.commit(batch)
+		if l.Err() == nil && l.tree.n > l.signed.Load().size {
+			if wait := l.o.checkpointEvery() - time.Since(l.cpTime); wait > 0 && !closed {
+				due.Reset(wait)
+			} else if err := l.checkpoint(); err != nil {
+				l.fail(err)
+			}
+		}
+		if closed { // nothing is queued once it is set
+			return
+		}
+	}
+}
+
+// commit makes a batch durable and wakes its callers, or fails them all.
+func (l *Ledger) commit(batch []*request) {
+	live := batch[:0]
+	for _, q := range batch {
+		if err := q.ctx.Err(); err != nil {
+			q.done <- err
+		} else {
+			live = append(live, q)
+		}
+	}
+	for len(live) > 0 {
+		err := l.Err()
+		n := len(live)
+		if err == nil {
+			if n, err = l.commitSome(live); err != nil {
+				err = l.fail(err)
+			}
+		}
+		for _, q := range live[:n] {
+			q.done <- err
+		}
+		live = live[n:]
+	}
+}
+
+// commitSome writes and syncs as many as the segment has room for: a batch lies
+// in one segment.
+func (l *Ledger) commitSome(batch []*request) (int, error) {
+	if l.seg == nil || l.tree.n == l.segment+segmentSize {
+		if err := l.roll(); err != nil {
+			return len(batch), err
+		}
+	}
+	batch = batch[:min(uint64(len(batch)), l.segment+segmentSize-l.tree.n)]
+	l.buf = l.buf[:0]
+	for _, q := range batch {
+		l.buf = appendFrame(l.buf, l.tree.n, q.body)
+	}
+	if _, err := l.seg.WriteAt(l.buf, l.segOff); err != nil {
+		return len(batch), err
+	}
+	if err := l.seg.Sync(); err != nil {
+		return len(batch), err
+	}
+	l.segOff += int64(len(l.buf))
+	if cap(l.buf) > 8<<20 {
+		l.buf = nil
+	}
+	for _, q := range batch {
+		q.seq = l.tree.n
+		l.tree.push(q.leaf)
+	}
+	l.size.Store(l.tree.n)
+	return len(batch), nil
+}
+
+// roll starts a segment, durable in its folder before any record is in it.
+func (l *Ledger) roll() error {
+	if l.seg != nil {
+		if err := l.seg.Close(); err != nil {
+			return err
+		}
+		l.seg = nil
+	}
+	f, err := l.fs.OpenFile(filepath.Join(l.dir, segmentName(l.tree.n)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	l.seg, l.segment, l.segOff = f, l.tree.n, 0
+	return l.fs.SyncDir(l.dir)
+}
+
+// checkpoint signs the durable records, if there are more than at the last.
+func (l *Ledger) checkpoint() error {
+	if l.tree.n <= l.signed.Load().size {
+		return nil
+	}
+	cp, err := l.keys.sign(&l.tree)
+	if err != nil {
+		return err
+	}
+	entry := append(cp.note[:len(cp.note):len(cp.note)], '\n')
+	if _, err := l.cps.WriteAt(entry, l.cpOff); err != nil {
+		return err
+	}
+	if err := l.cps.Sync(); err != nil {
+		return err
+	}
+	l.cpOff += int64(len(entry))
+	l.cpTime = time.Now()
+	l.signed.Store(&cp)
+	return nil
+}
+
+// Close takes no more records, waits until those that wait are durable, signs
+// a checkpoint that covers all, and gives the lock back. It returns the failure
+// of a ledger that has failed. A second Close returns ErrClosed.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.closed = true
+	l.mu.Unlock()
+	l.poke()
+	<-l.done
+	return errors.Join(l.Err(), l.release())
+}
+
+func (l *Ledger) release() error {
+	var errs []error
+	for _, f := range []file{l.seg, l.cps} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	for _, c := range l.locks {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Scan gives the durable records from a sequence number on, as many as there
+// are when it starts. It takes no lock of the writer, and works on a ledger
+// that has failed or is closed. After an error it ends.
+func (l *Ledger) Scan(from uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		size := l.size.Load()
+		entries(l.fs, l.dir, from, size, size, yield)
+	}
+}
+
+// Entry gives one durable record; [ErrNotFound] if there is none yet.
+func (l *Ledger) Entry(seq uint64) (Entry, error) {
+	return entry(l.fs, l.dir, seq, l.size.Load())
+}

@@ -1,0 +1,350 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// version is the format and semantics version of the records written by this
+// package, the "v" of a body.
+//
+//	1  2026-11: first version
+const version = 1
+
+// MaxBody is the most that one record may take once encoded and sealed, in
+// bytes (60 KiB). A longer one is [ErrTooLarge], for its own caller only. It
+// lies below the 65,535-byte entry limit of C2SP tlog-tiles.
+const MaxBody = 61440
+
+// saltSize is that of the HKDF salt of a sealed part, in bytes.
+const saltSize = 32
+
+// maxTime is the first millisecond after the year 9999.
+const maxTime = 253402300800000
+
+// Kind says what a record is about.
+type Kind string
+
+// The kinds of record. "outcome" and "refusals" are reserved: this version
+// refuses them, as it does every other word.
+const (
+	Decision  Kind = "decision"  // an answer that a door carries
+	Inquiry   Kind = "inquiry"   // a question that enforces nothing
+	Change    Kind = "change"    // a fact, policy or key, before it takes effect
+	Abandoned Kind = "abandoned" // closes a change that a crash cut short
+)
+
+func (k Kind) valid() bool {
+	return k == Decision || k == Inquiry || k == Change || k == Abandoned
+}
+
+// Record is one line for the ledger, as its writer knows it.
+type Record struct {
+	Kind Kind
+	// Time is in milliseconds since 1970, UTC. The day that it falls on picks
+	// the seal key.
+	Time int64
+	// Clear is a JSON object that everybody may read; none means {}. It is
+	// kept without insignificant space. That no identifier stands in it is the
+	// caller's duty: identifiers go through [Keys.Hash].
+	Clear json.RawMessage
+	// Parts are sealed, each under its own tenant's key. At most one per tenant.
+	Parts []Part
+}
+
+// Part is what one tenant alone may read of a record. The tenant "" is the
+// operator.
+type Part struct {
+	Tenant string
+	Plain  []byte
+}
+
+// Entry is a record as the ledger holds it. [Keys.Unseal] opens its parts.
+type Entry struct {
+	Seq   uint64 // position in the ledger from 0, the RFC 6962 leaf index
+	Kind  Kind
+	Time  int64 // ms since 1970, UTC
+	Clear json.RawMessage
+	Body  []byte // the bytes as stored, which are the RFC 6962 leaf
+
+	sealed []sealedPart
+}
+
+// ID is the entry's id for people, as [ID] gives it.
+func (e Entry) ID() string { return ID(e.Seq) }
+
+// body is the JSON of a record. The order of the fields is part of the format.
+type body struct {
+	V      int             `json:"v"`
+	Kind   Kind            `json:"kind"`
+	Time   int64           `json:"time"`
+	Clear  json.RawMessage `json:"clear"`
+	Sealed []sealedPart    `json:"sealed"`
+}
+
+// sealedPart is one element of "sealed".
+type sealedPart struct {
+	T    string `json:"t"`    // keyed hash of the tenant
+	Day  string `json:"day"`  // UTC day of the record, which with t names the seal key
+	Key  string `json:"key"`  // id of the seal key
+	Salt string `json:"salt"` // base64url, 32 bytes
+	CT   string `json:"ct"`   // base64url, AES-256-GCM
+}
+
+// The errors that a program tells apart. Text is for people and may change.
+var (
+	// ErrTooLarge: the record, encoded, is above [MaxBody]. Nothing was queued.
+	ErrTooLarge = errors.New("audit: record is larger than 60 KiB")
+	// ErrInvalid: the record is not well formed. Nothing was queued.
+	ErrInvalid = errors.New("audit: invalid record")
+	// ErrShredded: the seal key of a part was destroyed.
+	ErrShredded = errors.New("audit: shredded")
+	// ErrCorrupt: a sealed part, a body or a key file is not what was written.
+	ErrCorrupt = errors.New("audit: corrupt")
+	// ErrForeignKeys: the part was sealed under another key folder.
+	ErrForeignKeys = errors.New("audit: sealed under other keys")
+)
+
+// ID gives the short form of a sequence number that people read aloud: "a-1042".
+func ID(seq uint64) string { return "a-" + strconv.FormatUint(seq, 10) }
+
+// ParseID reverses [ID]. It takes nothing but what ID writes, and does not
+// repeat its input in the error.
+func ParseID(id string) (uint64, error) {
+	digits, ok := strings.CutPrefix(id, "a-")
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	if !ok || err != nil || ID(seq) != id {
+		return 0, errors.New("audit: not a record id (want a-<number>)")
+	}
+	return seq, nil
+}
+
+var b64 = base64.RawURLEncoding.Strict()
+
+// encode seals the parts and gives the body. Errors wrap ErrInvalid or
+// ErrTooLarge; any other is a failure to obtain a seal key.
+func (k *Keys) encode(r Record) ([]byte, error) {
+	if !r.Kind.valid() {
+		return nil, fmt.Errorf("%w: unknown or reserved kind", ErrInvalid)
+	}
+	if r.Time < 0 || r.Time >= maxTime {
+		return nil, fmt.Errorf("%w: time out of range", ErrInvalid)
+	}
+	size := len(r.Clear)
+	for i, p := range r.Parts {
+		size += len(p.Plain) + len(p.Tenant)
+		if size > MaxBody { // before any key is made or anything is encrypted
+			return nil, ErrTooLarge
+		}
+		for _, q := range r.Parts[:i] {
+			if p.Tenant == q.Tenant {
+				return nil, fmt.Errorf("%w: two parts for one tenant", ErrInvalid)
+			}
+		}
+	}
+	if size > MaxBody {
+		return nil, ErrTooLarge
+	}
+	b := body{V: version, Kind: r.Kind, Time: r.Time, Sealed: make([]sealedPart, len(r.Parts))}
+	var err error
+	if b.Clear, err = compactObject(r.Clear); err != nil {
+		return nil, err
+	}
+	day := dayOf(r.Time)
+	for i, p := range r.Parts {
+		if b.Sealed[i], err = k.seal(b, i, day, p); err != nil {
+			return nil, err
+		}
+	}
+	out := b.append(make([]byte, 0, 256+2*size))
+	if len(out) > MaxBody {
+		return nil, ErrTooLarge
+	}
+	return out, nil
+}
+
+func compactObject(clear json.RawMessage) (json.RawMessage, error) {
+	if len(clear) == 0 {
+		return json.RawMessage("{}"), nil
+	}
+	var buf bytes.Buffer
+	if err := json.Compact(&buf, clear); err != nil || buf.Bytes()[0] != '{' || !utf8.Valid(clear) {
+		return nil, fmt.Errorf("%w: the clear part is not a JSON object in UTF-8", ErrInvalid)
+	}
+	return buf.Bytes(), nil
+}
+
+func dayOf(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.DateOnly) }
+
+// append writes the one JSON text of a body. No string in it needs escapes:
+// kinds, hashes, days and base64 are plain ASCII.
+func (b body) append(out []byte) []byte {
+	out = fmt.Appendf(out, `{"v":%d,"kind":"%s","time":%d,"clear":%s,"sealed":[`, b.V, b.Kind, b.Time, b.Clear)
+	for i, s := range b.Sealed {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = fmt.Appendf(out, `{"t":"%s","day":"%s","key":"%s","salt":"%s","ct":"%s"}`, s.T, s.Day, s.Key, s.Salt, s.CT)
+	}
+	return append(out, "]}"...)
+}
+
+// decode reads a body. It accepts exactly what append writes, so that one
+// record has one text. The entry shares no memory with raw.
+func decode(seq uint64, raw []byte) (Entry, error) {
+	raw = bytes.Clone(raw)
+	var b body
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if len(raw) > MaxBody || !utf8.Valid(raw) || d.Decode(&b) != nil || !b.valid() || !bytes.Equal(b.append(nil), raw) {
+		return Entry{}, fmt.Errorf("%w: record %s is not a body of version %d", ErrCorrupt, ID(seq), version)
+	}
+	return Entry{Seq: seq, Kind: b.Kind, Time: b.Time, Clear: b.Clear, Body: raw, sealed: b.Sealed}, nil
+}
+
+func (b body) valid() bool {
+	if b.V != version || !b.Kind.valid() || b.Time < 0 || b.Time >= maxTime {
+		return false
+	}
+	if c, err := compactObject(b.Clear); err != nil || !bytes.Equal(c, b.Clear) {
+		return false
+	}
+	for _, s := range b.Sealed {
+		_, mac, ok := splitHash(s.T)
+		salt, err := b64.DecodeString(s.Salt)
+		_, err2 := b64.DecodeString(s.CT)
+		if !ok || mac == "" || s.Day != dayOf(b.Time) || len(s.Key) != keyIDLen || err != nil || len(salt) != saltSize || err2 != nil {
+			return false
+		}
+		if _, err := b64.DecodeString(s.Key); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// seal encrypts part i of b under a key of its own.
+func (k *Keys) seal(b body, i int, day string, p Part) (sealedPart, error) {
+	t := k.Hash(tenantKind, "", p.Tenant)
+	key, err := k.sealKey(t, day)
+	if err != nil {
+		return sealedPart{}, err
+	}
+	salt := make([]byte, saltSize)
+	rand.Read(salt) // never fails (crypto/rand)
+	s := sealedPart{T: t, Day: day, Key: keyID(key), Salt: b64.EncodeToString(salt)}
+	aead, err := recordAEAD(key, salt)
+	if err != nil {
+		return sealedPart{}, err
+	}
+	// The tenant's name travels inside: its hash outside cannot be reversed.
+	plain := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(p.Tenant)+len(p.Plain)), uint32(len(p.Tenant)))
+	plain = append(append(plain, p.Tenant...), p.Plain...)
+	s.CT = b64.EncodeToString(aead.Seal(nil, make([]byte, aead.NonceSize()), plain, b.aad(i, s)))
+	return s, nil
+}
+
+// recordAEAD derives the key of one part. The key is used for one message, so
+// the nonce is zero.
+func recordAEAD(sealKey, salt []byte) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, sealKey, salt, "ward/audit/v1/part", 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// aad is what part i is bound to: version, kind, time, its position among how
+// many parts, its tenant, day and key, and the clear part.
+func (b body) aad(i int, s sealedPart) []byte {
+	head := fmt.Sprintf("ward/audit/v%d %s %d %d/%d %s %s %s\n", b.V, b.Kind, b.Time, i, len(b.Sealed), s.T, s.Day, s.Key)
+	return append([]byte(head), b.Clear...)
+}
+
+// Unseal opens the parts of an entry, in their order.
+//
+// Where the seal key of a part is gone, that part is left out, the others are
+// still returned, and the error is [ErrShredded]. [ErrCorrupt] means that a
+// part does not open although its key is there, or is bound to another record;
+// [ErrForeignKeys] that it belongs to another key folder. With these, and with
+// a key file that cannot be read, nothing is returned.
+func (k *Keys) Unseal(e Entry) ([]Part, error) {
+	b := body{V: version, Kind: e.Kind, Time: e.Time, Clear: e.Clear, Sealed: e.sealed}
+	parts := make([]Part, 0, len(e.sealed))
+	var shredded error
+	for i, s := range e.sealed {
+		p, err := k.unseal(b, i, s)
+		if errors.Is(err, ErrShredded) {
+			shredded = err
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("record %s, part %d: %w", e.ID(), i, err)
+		}
+		parts = append(parts, p)
+	}
+	return parts, shredded
+}
+
+func (k *Keys) unseal(b body, i int, s sealedPart) (Part, error) {
+	kid, _, ok := splitHash(s.T)
+	if !ok || s.Day != dayOf(b.Time) {
+		return Part{}, ErrCorrupt
+	}
+	if kid != k.kid {
+		return Part{}, ErrForeignKeys
+	}
+	key, err := readKey(k.fs, k.sealPath(s.T, s.Day), sealMagic)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Part{}, ErrShredded
+	}
+	if err != nil {
+		return Part{}, err
+	}
+	if keyID(key) != s.Key { // destroyed, and a new one made later that day
+		return Part{}, ErrShredded
+	}
+	salt, err := b64.DecodeString(s.Salt)
+	if err != nil {
+		return Part{}, ErrCorrupt
+	}
+	ct, err := b64.DecodeString(s.CT)
+	if err != nil {
+		return Part{}, ErrCorrupt
+	}
+	aead, err := recordAEAD(key, salt)
+	if err != nil {
+		return Part{}, err
+	}
+	plain, err := aead.Open(nil, make([]byte, aead.NonceSize()), ct, b.aad(i, s))
+	if err != nil || len(plain) < 4 {
+		return Part{}, ErrCorrupt
+	}
+	n := binary.BigEndian.Uint32(plain)
+	if plain = plain[4:]; uint64(n) > uint64(len(plain)) {
+		return Part{}, ErrCorrupt
+	}
+	p := Part{Tenant: string(plain[:n]), Plain: plain[n:]}
+	if k.Hash(tenantKind, "", p.Tenant) != s.T {
+		return Part{}, ErrCorrupt
+	}
+	return p, nil
+}

@@ -41,6 +41,7 @@ func (e *CorruptError) Unwrap() error { return ErrCorrupt }
 // record of the batch that it was written and synced with.
 type frame struct {
 	seq, batch uint64
+	offset     int64  // in its segment
 	body       []byte // valid until the next frame is read
 }
 
@@ -178,7 +179,7 @@ func scanSegment(fsys fileSystem, dir string, first, from uint64, last bool, fn 
 				t.batch, t.batchOff = batch, t.offset
 			}
 			if t.seq >= from {
-				if err := fn(frame{t.seq, batch, body}); err != nil {
+				if err := fn(frame{t.seq, batch, t.offset, body}); err != nil {
 					return t, err
 				}
 			}

@@ -197,10 +197,9 @@ func (l *Ledger) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
-	if rec, err = l.recover(t, end); err != nil {
+	if rec, err = l.recover(t, cp, end); err != nil {
 		return rec, fmt.Errorf("audit: recovery: %w", err)
 	}
-	l.signed.Store(&cp)
 	l.size.Store(l.tree.n)
 	return rec, l.checkpoint()
 }
@@ -227,12 +226,19 @@ func scanTree(fsys fileSystem, dir string, tr *tree, cp checkpoint) (tail, error
 }
 
 // recover makes what was found the durable state to write on from.
-func (l *Ledger) recover(t tail, cpEnd int64) (Recovery, error) {
+//
+// What was written last may never have reached the disk although it can be
+// read: its sync failed, or never came, and a sync now might not write it
+// either. So the last batch and the last checkpoint are written again.
+func (l *Ledger) recover(t tail, cp checkpoint, cpEnd int64) (Recovery, error) {
 	rec := Recovery{Cut: t.torn, Records: t.seq}
 	// What is cut of the checkpoints was never relied on: the next one covers
 	// the same records.
-	l.cpOff = cpEnd
-	if err := errors.Join(l.cps.Truncate(cpEnd), l.cps.Sync()); err != nil {
+	if err := l.cps.Truncate(cpEnd); err != nil {
+		return rec, err
+	}
+	l.cpOff = cpEnd - int64(len(cp.note)) - 1
+	if err := l.addCheckpoint(cp); err != nil {
 		return rec, err
 	}
 	if t.exists {
@@ -249,9 +255,6 @@ func (l *Ledger) recover(t tail, cpEnd int64) (Recovery, error) {
 				return rec, err
 			}
 		}
-		// The last batch may never have reached the disk although it can be
-		// read: its sync failed, or never came. A later sync would not write
-		// it; writing it again makes sure.
 		last := make([]byte, t.offset-t.batchOff)
 		if _, err := f.ReadAt(last, t.batchOff); err != nil && len(last) > 0 {
 			return rec, err
@@ -476,6 +479,10 @@ func (l *Ledger) checkpoint() error {
 	if err != nil {
 		return err
 	}
+	return l.addCheckpoint(cp)
+}
+
+func (l *Ledger) addCheckpoint(cp checkpoint) error {
 	entry := append(cp.note[:len(cp.note):len(cp.note)], '\n')
 	if _, err := l.cps.WriteAt(entry, l.cpOff); err != nil {
 		return err

@@ -80,6 +80,9 @@ func openCheckpoint(msg []byte, v note.Verifier) (checkpoint, error) {
 	return checkpoint{size, root, msg}, nil
 }
 
+// entryRest is the most that an entry takes beside twice the origin.
+const entryRest = 1 + 20 + 1 + 44 + 2 + len("— ") + 1 + 92 + 2
+
 var (
 	errTorn          = errors.New("torn checkpoint")
 	errBadCheckpoint = errors.New("bad checkpoint")
@@ -147,7 +150,11 @@ func (c *checkpoints) next() (checkpoint, error) {
 	}
 	cp, n, err := parseCheckpoint(b, c.v)
 	if err != nil {
-		if err == errBadCheckpoint {
+		// A power cut may leave the last entry blank at its start or its end,
+		// where a block was not written. No entry starts or ends with zero.
+		if blank := b[0] == 0 || b[len(b)-1] == 0; blank && len(b) <= 2*len(c.v.Name())+entryRest {
+			err = errTorn
+		} else if err == errBadCheckpoint {
 			err = c.corrupt("bad checkpoint")
 		}
 		return checkpoint{}, err
@@ -198,24 +205,7 @@ func lastCheckpoint(f file, v note.Verifier) (checkpoint, int64, error) {
 		case err == io.EOF || errors.Is(err, errTorn):
 			return last, 0, c.corrupt("no checkpoint")
 		default:
-			// After a power cut the end may be blank where it was not written.
-			if blank, berr := blankEnd(f, c.off, size); berr == nil && blank && c.any {
-				return last, c.off, nil
-			}
 			return last, 0, err
 		}
 	}
-}
-
-// blankEnd reports whether [from, to), the last entry, is one that a power cut
-// left with unwritten blocks: zeros up to its end, or from its start.
-func blankEnd(f io.ReaderAt, from, to int64) (bool, error) {
-	if to-from > 1024 {
-		return false, nil
-	}
-	b := make([]byte, to-from)
-	if _, err := f.ReadAt(b, from); err != nil && err != io.EOF {
-		return false, err
-	}
-	return len(b) >= 2 && (bytes.HasSuffix(b, []byte{0, 0}) || bytes.HasPrefix(b, []byte{0, 0})), nil
 }

@@ -1,0 +1,342 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// closedLedger is a ledger in memory of about size bytes, closed.
+func closedLedger(t testing.TB, size int) (*memFS, *Keys) {
+	t.Helper()
+	m := memLedgerFS(t)
+	k := memOpenKeys(t, m)
+	l, _, err := Open(memLedger, k, Options{CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < size; n += 600 {
+		if _, err := l.Append(ctx, payload(fmt.Sprintf("%d-%d", n%2, n), 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return m, k
+}
+
+func (m *memFS) seg(first uint64) *memNode {
+	return m.current[filepath.Join(memLedger, segmentName(first))]
+}
+func (m *memFS) cps() *memNode { return m.current[filepath.Join(memLedger, checkpointsFile)] }
+
+// frames gives the frames of a segment as bytes.
+func (n *memNode) frames() (out [][]byte) {
+	for b := n.data; len(b) > 0; {
+		size := headerSize + int(binary.LittleEndian.Uint32(b))
+		out = append(out, bytes.Clone(b[:size]))
+		b = b[size:]
+	}
+	return out
+}
+
+// refused reports whether all who read the ledger see that it is damaged:
+// Verify, and Open, which must not change anything either.
+func refused(m *memFS, verifier string) error {
+	if rep, err := verify(m, memLedger, verifier, nil); !errors.Is(err, ErrCorrupt) {
+		return fmt.Errorf("verify: %+v, %v", rep, err)
+	}
+	m.before = func(op, name string) error { return fmt.Errorf("open changes %s", name) }
+	defer func() { m.before = nil }()
+	k, err := openKeys(m, memKeys)
+	if err != nil {
+		return err
+	}
+	if l, rec, err := Open(memLedger, k, Options{}); !errors.Is(err, ErrCorrupt) {
+		if err == nil {
+			l.Close()
+		}
+		return fmt.Errorf("open: %+v, %v", rec, err)
+	}
+	return nil
+}
+
+func TestEveryBit(t *testing.T) {
+	smallSegments(t, 4)
+	size, step := 8<<10, 1
+	if campaign() {
+		size = 64 << 10
+	} else if testing.Short() {
+		step = 7
+	}
+	m, k := closedLedger(t, size)
+	flips, total := 0, 0
+	for _, name := range m.files(memLedger, lockFile) {
+		data := m.current[name].data
+		total += len(data)
+		for bit := 0; bit < len(data)*8; bit += step {
+			data[bit/8] ^= 1 << (bit % 8)
+			if rep, err := verify(m, memLedger, k.verifier, nil); err == nil {
+				t.Errorf("bit %d of %s: %+v", bit, name, rep)
+			}
+			if bit%61 == 0 {
+				if err := refused(m, k.verifier); err != nil {
+					t.Errorf("bit %d of %s: %v", bit, name, err)
+				}
+			}
+			data[bit/8] ^= 1 << (bit % 8)
+			flips++
+		}
+	}
+	if _, err := verify(m, memLedger, k.verifier, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d flips in %d bytes", flips, total)
+}
+
+// TestTornTail cuts a ledger that was not closed at every byte of the last
+// frame: the rest is cut and kept, what came before stays.
+func TestTornTail(t *testing.T) {
+	smallSegments(t, 8)
+	m, k := closedLedger(t, 600)
+	l, _, err := Open(memLedger, k, Options{CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 3, 200)
+	crash := m.clone() // never closed
+	l.Close()
+	frames := crash.seg(0).frames()
+	last := len(frames[len(frames)-1])
+	whole := len(crash.seg(0).data)
+	for cut := 1; cut < last; cut++ {
+		m := crash.clone()
+		n := m.seg(0)
+		n.data = n.data[:whole-cut]
+		if rep, err := verify(m, memLedger, k.verifier, nil); err != nil || rep.Records != 3 || rep.Tail != 2 {
+			t.Fatalf("cut %d: a reader says %+v, %v", cut, rep, err)
+		}
+		r, err := openReader(m, memLedger, k.verifier)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range r.All() {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		at := time.UnixMilli(testTime)
+		l, rec, err := Open(memLedger, memOpenKeys(t, m), Options{Clock: func() time.Time { return at }})
+		if err != nil || rec.Cut != int64(last-cut) || rec.Records != 3 || rec.Kept != "torn-00000000000000000003-20260101T000000.000Z" {
+			t.Fatalf("cut %d: %+v, %v", cut, rec, err)
+		}
+		if kept := m.current[filepath.Join(memLedger, rec.Kept)].data; !bytes.Equal(kept, frames[3][:last-cut]) {
+			t.Fatalf("cut %d: kept %d bytes", cut, len(kept))
+		}
+		if seq, err := l.Append(ctx, payload("0-x", 5)); err != nil || seq != 3 {
+			t.Fatal(seq, err)
+		}
+		l.Close()
+		if rep, err := verify(m, memLedger, k.verifier, nil); err != nil || rep.Records != 4 || rep.Tail != 0 {
+			t.Fatal(rep, err)
+		}
+	}
+	// A torn checkpoint is cut too; one that was changed is not.
+	for cut := 1; cut < len(m.cps().data)/3; cut++ {
+		m := m.clone()
+		m.cps().data = m.cps().data[:len(m.cps().data)-cut]
+		if _, err := verify(m, memLedger, k.verifier, nil); err != nil {
+			t.Fatalf("checkpoint cut by %d: %v", cut, err)
+		}
+		if err := checkAcked(m, nil); err != nil {
+			t.Fatalf("checkpoint cut by %d: %v", cut, err)
+		}
+	}
+}
+
+func TestTamper(t *testing.T) {
+	smallSegments(t, 4)
+	m, k := closedLedger(t, 600*10) // segments of 4, 4 and 2
+	other, _ := closedLedger(t, 600*10)
+	rejoin := func(n *memNode, frames ...[]byte) { n.data = bytes.Join(frames, nil) }
+	reframe := func(f []byte, change func([]byte)) []byte {
+		f = bytes.Clone(f)
+		change(f)
+		binary.LittleEndian.PutUint32(f[4:], frameSum(f))
+		return f
+	}
+	seg := func(m *memFS, i uint64) string { return filepath.Join(memLedger, segmentName(i*4)) }
+	for name, attack := range map[string]func(m *memFS){
+		"first record deleted":            func(m *memFS) { rejoin(m.seg(0), m.seg(0).frames()[1:]...) },
+		"middle record deleted":           func(m *memFS) { f := m.seg(4).frames(); rejoin(m.seg(4), f[0], f[2], f[3]) },
+		"last record deleted":             func(m *memFS) { rejoin(m.seg(8), m.seg(8).frames()[0]) },
+		"all of the last segment deleted": func(m *memFS) { rejoin(m.seg(8)) },
+		"records reordered":               func(m *memFS) { f := m.seg(4).frames(); rejoin(m.seg(4), f[0], f[2], f[1], f[3]) },
+		"record repeated":                 func(m *memFS) { f := m.seg(8).frames(); rejoin(m.seg(8), f[0], f[0], f[1]) },
+		"record added":                    func(m *memFS) { f := m.seg(4).frames(); rejoin(m.seg(4), f[0], f[1], f[2], f[3], f[3]) },
+		"batch joined, reordered": func(m *memFS) {
+			f := m.seg(4).frames()
+			for i := range f {
+				f[i] = reframe(f[i], func(b []byte) { binary.LittleEndian.PutUint64(b[8:], 4) })
+			}
+			rejoin(m.seg(4), f[1], f[0], f[2], f[3])
+		},
+		"body changed, new sum": func(m *memFS) {
+			f := m.seg(4).frames()
+			f[1] = reframe(f[1], func(b []byte) { b[len(b)-8] ^= 1 })
+			rejoin(m.seg(4), f...)
+		},
+		"last body changed, new sum": func(m *memFS) {
+			f := m.seg(8).frames()
+			f[1] = reframe(f[1], func(b []byte) { b[len(b)-8] ^= 1 })
+			rejoin(m.seg(8), f...)
+		},
+		"record of another ledger": func(m *memFS) {
+			f := m.seg(4).frames()
+			f[1] = other.seg(4).frames()[1]
+			rejoin(m.seg(4), f...)
+		},
+		"first segment deleted":  func(m *memFS) { delete(m.current, seg(m, 0)) },
+		"middle segment deleted": func(m *memFS) { delete(m.current, seg(m, 1)) },
+		"last segment deleted":   func(m *memFS) { delete(m.current, seg(m, 2)) },
+		"all segments deleted": func(m *memFS) {
+			for i := range uint64(3) {
+				delete(m.current, seg(m, i))
+			}
+		},
+		"segments swapped":          func(m *memFS) { m.seg(0).data, m.seg(4).data = m.seg(4).data, m.seg(0).data },
+		"segment repeated":          func(m *memFS) { m.seg(4).data = bytes.Clone(m.seg(0).data) },
+		"segment of another ledger": func(m *memFS) { m.seg(4).data = bytes.Clone(other.seg(4).data) },
+		"segment emptied":           func(m *memFS) { m.seg(4).data = nil },
+		"segment cut":               func(m *memFS) { m.seg(4).data = m.seg(4).data[:700] },
+		"segment blanked":           func(m *memFS) { clear(m.seg(4).data) },
+		"last segment cut":          func(m *memFS) { n := m.seg(8); n.data = n.data[:len(n.data)-1] },
+		"segment moved":             func(m *memFS) { m.current[seg(m, 7)] = m.seg(8); delete(m.current, seg(m, 2)) },
+		"checkpoints of another":    func(m *memFS) { m.cps().data = bytes.Clone(other.cps().data) },
+		"checkpoints emptied":       func(m *memFS) { m.cps().data = nil },
+		"checkpoints swapped": func(m *memFS) {
+			d := m.cps().data
+			i := bytes.Index(d, []byte("=\n\nward")) + 3
+			m.cps().data = append(bytes.Clone(d[i:]), d[:i]...)
+		},
+		"checkpoint repeated": func(m *memFS) {
+			d := m.cps().data
+			i := bytes.Index(d, []byte("=\n\nward")) + 3
+			m.cps().data = append(bytes.Clone(d), d[i:]...)
+		},
+		"checkpoint with another size": func(m *memFS) {
+			m.cps().data = bytes.Replace(m.cps().data, []byte("\n10\n"), []byte("\n09\n"), 1)
+		},
+		"checkpoint of a fork, same key": func(m *memFS) {
+			f := m.seg(8).frames()
+			tr := tree{n: 10}
+			tr.edges = append(tr.edges, [32]byte{1}, [32]byte{2})
+			_ = f
+			cp, err := k.sign(&tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := m.cps().data
+			i := bytes.Index(d, []byte("=\n\nward")) + 3
+			m.cps().data = append(bytes.Clone(d[:i]), append(cp.note, '\n')...)
+		},
+	} {
+		c := m.clone()
+		attack(c)
+		if err := refused(c, k.verifier); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := verify(m, memLedger, k.verifier, nil); err != nil {
+		t.Error(err)
+	}
+	c := m.clone()
+	delete(c.current, filepath.Join(memLedger, checkpointsFile))
+	if _, err := verify(c, memLedger, k.verifier, nil); err == nil {
+		t.Error("no checkpoints at all")
+	}
+}
+
+// TestAnchor is the intruder who has the signing key: he writes another
+// history and signs it. Only what was kept outside shows it.
+func TestAnchor(t *testing.T) {
+	smallSegments(t, 4)
+	m, k := closedLedger(t, 600*10)
+	before := m.clone()
+	l, _, err := Open(memLedger, k, Options{CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := l.Checkpoint() // at 10
+	appendN(t, l, 3, 10)
+	l.Close()
+	anchor := l.Checkpoint() // at 13
+	for _, a := range [][]byte{old, anchor} {
+		if rep, err := verify(m, memLedger, k.verifier, a); err != nil || !rep.Anchored || rep.Records != 13 {
+			t.Fatal(rep, err)
+		}
+	}
+	// Rolled back to an earlier state, whole and signed.
+	if rep, err := verify(before, memLedger, k.verifier, nil); err != nil || rep.Anchored {
+		t.Fatal(rep, err)
+	}
+	if _, err := verify(before, memLedger, k.verifier, anchor); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("rolled back: %v", err)
+	}
+	// Rewritten from there, and longer.
+	l, _, err = Open(memLedger, memOpenKeys(t, before), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 7, 11)
+	l.Close()
+	if _, err := verify(before, memLedger, k.verifier, old); err != nil {
+		t.Errorf("an anchor before the fork: %v", err)
+	}
+	var corrupt *CorruptError
+	if _, err := verify(before, memLedger, k.verifier, anchor); !errors.As(err, &corrupt) || corrupt.Seq != 13 {
+		t.Errorf("rewritten: %v", err)
+	}
+	// An anchor that the key did not sign says nothing about the ledger.
+	_, k2 := closedLedger(t, 600)
+	foreign, err := k2.sign(&tree{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range [][]byte{{}, []byte("x"), foreign.note, bytes.Replace(anchor, []byte("13"), []byte("12"), 1)} {
+		if _, err := verify(m, memLedger, k.verifier, a); err == nil || errors.Is(err, ErrCorrupt) {
+			t.Errorf("anchor %q: %v", a, err)
+		}
+	}
+}
+
+// TestCorruptNotTorn: a bad frame with a later batch behind it was durable, so
+// it is damage also where no checkpoint covers it.
+func TestCorruptNotTorn(t *testing.T) {
+	smallSegments(t, 64)
+	m, k := closedLedger(t, 600)
+	l, _, err := Open(memLedger, k, Options{CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 4, 100)
+	crash := m.clone()
+	l.Close()
+	frames := crash.seg(0).frames()
+	off := 0
+	for i, f := range frames[:len(frames)-1] {
+		for _, at := range []int{0, 3, 5, 9, headerSize, len(f) - 1} {
+			c := crash.clone()
+			c.seg(0).data[off+at] ^= 0x40
+			if err := refused(c, k.verifier); err != nil {
+				t.Errorf("record %d, byte %d: %v", i, at, err)
+			}
+		}
+		off += len(f)
+	}
+}

@@ -210,7 +210,7 @@ func TestPowerCut(t *testing.T) {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 	}
-	t.Logf("%d power cuts, 0 acknowledged records may be missing", total)
+	t.Logf("%d power cuts, no acknowledged record missing", total)
 	if total < 300 {
 		t.Errorf("only %d cuts", total)
 	}

@@ -66,9 +66,11 @@ func (o Options) now() time.Time {
 	return o.Clock()
 }
 
-// Recovery says what Open found.
+// Recovery says what Open found. A tail that was torn and one whose very last
+// batch was damaged later look alike where no checkpoint covers it; that is why
+// the bytes are kept. Closing a ledger leaves no such tail.
 type Recovery struct {
-	Cut     int64  // bytes of a torn tail that were cut: records that were never acknowledged
+	Cut     int64  // bytes of a torn tail that were cut
 	Kept    string // file in the ledger's folder that holds those bytes; "" if there were none
 	Records uint64 // records in the ledger
 }

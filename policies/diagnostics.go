@@ -79,6 +79,7 @@ const (
 	CodeKeyMissing   = "key_missing"
 	CodeValueInvalid = "value_invalid"
 
+	CodeCatalogueMissing  = "catalogue_missing"
 	CodeSchemaMissing     = "schema_missing"
 	CodeSchemaInvalid     = "schema_invalid"
 	CodeSchemaDuplicate   = "schema_duplicate"

@@ -369,22 +369,29 @@ type Batch struct {
 	Events []Event `json:"events"`
 }
 
-// MaxBatchEvents bounds one batch.
-const MaxBatchEvents = 10_000
+// MaxBatchEvents and MaxBatchBytes bound one batch: the number of its events
+// and the length of its stored form (a MongoDB document holds 16 MiB).
+const (
+	MaxBatchEvents = 10_000
+	MaxBatchBytes  = 15 << 20
+)
 
 // Refusal says why a batch cannot be applied. Nothing of the batch is applied.
 // Its text names the place, and ids of nodes, but no person.
 type Refusal struct {
 	// Code is one of the codes of this package's documentation.
 	Code string
-	// Index is the event's index in the batch, Row its source line (or 0).
+	// Index is the event's index in the batch, -1 when the batch as a whole is
+	// at fault; Row is its source line (or 0).
 	Index, Row int
 	Text       string
 }
 
 func (r *Refusal) Error() string {
 	where := fmt.Sprintf("event %d", r.Index)
-	if r.Row > 0 {
+	if r.Index < 0 {
+		where = "batch"
+	} else if r.Row > 0 {
 		where = fmt.Sprintf("row %d", r.Row)
 	}
 	return r.Code + ": " + where + ": " + r.Text

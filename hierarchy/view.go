@@ -1,24 +1,149 @@
 package hierarchy
 
-import "iter"
+import (
+	"cmp"
+	"iter"
+	"slices"
+	"strings"
+)
 
-// View answers about one instant as known at one revision.
-type View struct{}
+// View answers about one instant as known at one revision. It is a small value:
+// copy it, keep it, ask it from any goroutine (one with a [Reading] from one at
+// a time). The zero View knows nothing.
+//
+// A fact counts when its valid time holds the instant. Besides, an edge confers
+// only while its parent exists, and an assignment counts only while its
+// principal and its node do, so ending or voiding a Node takes away what hangs
+// on it. Links, grants and blocks count by their own time alone: a block
+// or merge must not vanish because a duplicate Person was ended.
+//
+// Maps and slices inside what a View returns are shared and must not be modified.
+type View struct {
+	g       *Graph
+	at      Instant
+	rev     uint32
+	confer  EdgeKinds
+	reading *Reading
+}
 
-// Reading notes what a View examined.
-type Reading struct{}
+var nothing = NewGraph()
+
+func (v View) graph() *Graph {
+	if v.g == nil {
+		return nothing
+	}
+	return v.g
+}
+
+// Instant returns the instant that the view is of.
+func (v View) Instant() Instant { return v.at }
+
+// Revision returns the revision that the view is of.
+func (v View) Revision() uint64 { return uint64(v.rev) }
+
+// Reading returns the same view, noting in r every row that it examines.
+func (v View) Reading(r *Reading) View { v.reading = r; return v }
+
+// Reading notes what views of one instant examined. It is for one goroutine at
+// a time.
+type Reading struct {
+	bounded bool
+	until   Instant
+	facts   map[FactID]struct{}
+}
 
 // NewReading returns an empty reading.
 func NewReading() *Reading { return &Reading{} }
 
-// Until is the earliest later instant at which time alone changes what was read.
-func (r *Reading) Until() Instant { return Forever }
+// Until returns the earliest instant after the view's at which time alone
+// changes any row that was examined: the start of one that is not true yet, the
+// end of one that is; the majority that ends a grant. [Forever] if there is
+// none. Before it the answers stay the same.
+func (r *Reading) Until() Instant {
+	if !r.bounded {
+		return Forever
+	}
+	return r.until
+}
 
-// Note adds a boundary.
-func (r *Reading) Note(at Instant) {}
+// Note adds a boundary of the caller's own.
+func (r *Reading) Note(at Instant) {
+	if !r.bounded || at < r.until {
+		r.bounded, r.until = true, at
+	}
+}
 
-// Facts returns the live facts that were used, sorted, unique.
-func (r *Reading) Facts() []FactID { return nil }
+// Facts returns the live facts that were used, sorted, each once.
+func (r *Reading) Facts() []FactID {
+	facts := make([]FactID, 0, len(r.facts))
+	for f := range r.facts {
+		facts = append(facts, f)
+	}
+	slices.SortFunc(facts, compareFacts)
+	return facts
+}
+
+func compareFacts(a, b FactID) int {
+	return cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Index, b.Index))
+}
+
+// examine notes the next change of a row.
+func (r *Reading) examine(valid Interval, at Instant) {
+	switch {
+	case r == nil:
+	case valid.From > at:
+		r.Note(valid.From)
+	case valid.To > at && valid.To != Forever:
+		r.Note(valid.To)
+	}
+}
+
+// use notes a live fact.
+func (r *Reading) use(f FactID) {
+	if r == nil {
+		return
+	}
+	if r.facts == nil {
+		r.facts = map[FactID]struct{}{}
+	}
+	r.facts[f] = struct{}{}
+}
+
+// known walks the rows under a key that match and are known at the view's
+// revision, live or not.
+func known[T any](v View, t *table[T], which int, key sym, match func(*T) bool) iter.Seq[*row[T]] {
+	return func(yield func(*row[T]) bool) {
+		if key == 0 {
+			return
+		}
+		x := &t.indexes[which]
+		for n := x.head(key); n != 0; n = x.after(n) {
+			r := t.rows.at(n)
+			if !r.visible(v.rev) || match != nil && !match(&r.fact) {
+				continue
+			}
+			v.reading.examine(r.valid, v.at)
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// live walks the rows under a key that match and hold at the view's instant.
+func live[T any](v View, t *table[T], which int, key sym, match func(*T) bool) iter.Seq[*row[T]] {
+	return func(yield func(*row[T]) bool) {
+		for r := range known(v, t, which, key, match) {
+			if !r.valid.Holds(v.at) {
+				continue
+			}
+			v.reading.use(r.id())
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
 
 // EdgeFact is an edge with its valid time and the fact that asserted it.
 type EdgeFact struct {
@@ -27,117 +152,686 @@ type EdgeFact struct {
 	Fact  FactID
 }
 
-// AssignmentFact is an assignment with its valid time and fact.
+// AssignmentFact is an assignment with its valid time and the fact that
+// asserted it.
 type AssignmentFact struct {
 	Assignment
 	Valid Interval
 	Fact  FactID
 }
 
-// GrantFact is a grant with the time in which its whole chain is live.
+// GrantFact is a grant with the time in which it is live.
 type GrantFact struct {
 	Grant
-	Fact       FactID
-	Valid      Interval
-	Effective  Interval
-	Chain      []FactID
+	Fact  FactID
+	Valid Interval // its own
+	// Effective is the valid time that is left by the whole chain and, where any
+	// grant of it ends at majority, by the majority of the subject (the earliest
+	// that is known of its merged identities). The grant is live where it holds:
+	// never when it is empty, as when a grant of the chain is voided or the
+	// majority is not known.
+	Effective Interval
+	// Chain names the grants from the root to this one.
+	Chain []FactID
+	// ByMajority tells that Effective ends at the majority of the subject.
 	ByMajority bool
-	Voided     bool
+	// Voided tells that this grant, or one up its chain, is voided.
+	Voided bool
 }
 
-// BlockFact is a block with its valid time and fact.
+// BlockFact is a block with its valid time and the fact that asserted it.
 type BlockFact struct {
 	Block
 	Valid Interval
 	Fact  FactID
 }
 
-// Fact is any fact.
+// Fact is any fact as known at a revision.
 type Fact struct {
-	ID       FactID
-	Kind     Kind
-	Valid    Interval
-	Event    Event
+	ID    FactID
+	Kind  Kind
+	Valid Interval
+	// Event asserts the fact with its present valid time.
+	Event Event
+	// Revision is that from which the fact is known as it stands here: that of
+	// its assertion, of the closing of its import, or of its end.
 	Revision uint64
 }
 
-// Instant returns the instant of the view.
-func (v View) Instant() Instant { return 0 }
+// Node returns the node, person or principal with this id.
+func (v View) Node(id ID) (Node, FactID, bool) {
+	g := v.graph()
+	for r := range live(v, g.nodes, byID, g.syms.lookupID(id), nil) {
+		return g.node(&r.fact), r.id(), true
+	}
+	return Node{}, FactID{}, false
+}
 
-// Revision returns the revision of the view.
-func (v View) Revision() uint64 { return 0 }
+func (v View) exists(n sym) bool {
+	for range live(v, v.graph().nodes, byID, n, nil) {
+		return true
+	}
+	return false
+}
 
-// Reading returns the same view, noting in r what it examines.
-func (v View) Reading(r *Reading) View { return v }
+func (v View) conferring(r *edgeRow) bool { return v.confer.has(r.kind) }
 
-// Node returns a node.
-func (v View) Node(id ID) (Node, FactID, bool) { return Node{}, FactID{}, false }
+// parents yields the nodes that a node is under by one step: its Tenant by key
+// (row is nil then), and the parents over conferring edges.
+func (v View) parents(n sym) iter.Seq2[sym, *row[edgeRow]] {
+	return func(yield func(sym, *row[edgeRow]) bool) {
+		g := v.graph()
+		if t := g.syms.tenantOf(n); t != 0 && !yield(t, nil) {
+			return
+		}
+		for r := range live(v, g.edges, byChild, n, v.conferring) {
+			if v.exists(r.fact.parent) && !yield(r.fact.parent, r) {
+				return
+			}
+		}
+	}
+}
 
-// Closure returns the ids and all their ancestors.
-func (v View) Closure(from ...ID) []ID { return nil }
+// set collects symbols in the order they come.
+type set struct {
+	list []sym
+	have map[sym]struct{} // only when the list is long
+}
 
-// Reaches reports whether to is in Closure(from).
-func (v View) Reaches(from, to ID) bool { return false }
+func (s *set) add(n sym) bool {
+	if s.have == nil {
+		if slices.Contains(s.list, n) {
+			return false
+		}
+		if len(s.list) == 32 {
+			s.have = make(map[sym]struct{}, 128)
+			for _, m := range s.list {
+				s.have[m] = struct{}{}
+			}
+		}
+	}
+	if s.have != nil {
+		if _, ok := s.have[n]; ok {
+			return false
+		}
+		s.have[n] = struct{}{}
+	}
+	s.list = append(s.list, n)
+	return true
+}
 
-// Path returns a shortest path.
-func (v View) Path(from, to ID) ([]EdgeFact, bool) { return nil, false }
+// Closure returns the ids and all their ancestors over conferring edges. The
+// key of a tenant's node names its tenant, so the Tenant node and its ancestors
+// are among them even when no edge leads there. Sorted by text, each once.
+func (v View) Closure(from ...ID) []ID {
+	g := v.graph()
+	var found set
+	var ids []ID
+	for _, id := range from {
+		if id.IsZero() {
+			continue
+		}
+		if n := g.syms.lookupID(id); n != 0 {
+			found.add(n)
+			continue
+		}
+		ids = append(ids, id) // the graph never heard of it
+		if id.Tenant == "" {
+			continue
+		}
+		if n := g.syms.lookupID(TenantID(id.Tenant)); n != 0 {
+			found.add(n)
+		} else {
+			ids = append(ids, TenantID(id.Tenant))
+		}
+	}
+	for i := 0; i < len(found.list); i++ {
+		for parent := range v.parents(found.list[i]) {
+			found.add(parent)
+		}
+	}
+	ids = slices.Grow(ids, len(found.list))
+	for _, n := range found.list {
+		ids = append(ids, g.syms.id(n))
+	}
+	return sortIDs(ids)
+}
 
-// Parents returns the live edges of a child.
-func (v View) Parents(child ID) []EdgeFact { return nil }
+// Reaches reports whether to is in Closure(from), without building it.
+func (v View) Reaches(from, to ID) bool {
+	if from.IsZero() || to.IsZero() {
+		return false
+	}
+	if from == to || to.Type == TenantType && to == TenantID(from.Tenant) {
+		return true
+	}
+	g := v.graph()
+	start, goal := g.syms.lookupID(from), g.syms.lookupID(to)
+	if start == 0 && from.Tenant != "" {
+		start = g.syms.lookupID(TenantID(from.Tenant))
+	}
+	if start == 0 || goal == 0 {
+		return false
+	}
+	found := set{list: []sym{start}}
+	for i := 0; i < len(found.list); i++ {
+		for parent := range v.parents(found.list[i]) {
+			if parent == goal {
+				return true
+			}
+			found.add(parent)
+		}
+	}
+	return false
+}
 
-// Children yields the live edges to a parent.
-func (v View) Children(parent ID) iter.Seq[EdgeFact] { return func(func(EdgeFact) bool) {} }
+// Path returns a shortest way from an id up to another, for explanations: of
+// several the one whose ids come first by text, and of several edges between
+// two nodes the one whose kind does. A step that the tenant key alone makes has
+// Kind "tenant" and a zero Fact; an edge is named before it.
+func (v View) Path(from, to ID) ([]EdgeFact, bool) {
+	if !v.Reaches(from, to) {
+		return nil, false
+	}
+	type step struct {
+		id   ID
+		by   EdgeFact
+		prev int
+	}
+	steps := []step{{id: from, prev: -1}}
+	seen := map[ID]bool{from: true}
+	for i := 0; i < len(steps); i++ {
+		if steps[i].id == to {
+			var path []EdgeFact
+			for ; steps[i].prev >= 0; i = steps[i].prev {
+				path = append(path, steps[i].by)
+			}
+			slices.Reverse(path)
+			return path, true
+		}
+		for _, e := range v.stepsUp(steps[i].id) {
+			if !seen[e.Parent] {
+				seen[e.Parent] = true
+				steps = append(steps, step{e.Parent, e, i})
+			}
+		}
+	}
+	return nil, false
+}
 
-// Principal returns the principal of an identity.
-func (v View) Principal(issuer, sub string) (ID, FactID, bool) { return ID{}, FactID{}, false }
+// stepsUp returns the steps that Closure takes from an id, in order.
+func (v View) stepsUp(id ID) []EdgeFact {
+	g := v.graph()
+	var up []EdgeFact
+	if n := g.syms.lookupID(id); n != 0 {
+		for parent, r := range v.parents(n) {
+			if r != nil && parent == r.fact.parent {
+				up = append(up, EdgeFact{g.edge(&r.fact), r.valid, r.id()})
+			}
+		}
+	}
+	slices.SortFunc(up, compareEdges)
+	if id.Tenant != "" {
+		step := EdgeFact{Edge{id, "tenant", TenantID(id.Tenant)}, Always, FactID{}}
+		at := len(up)
+		for i, e := range up {
+			if compareIDs(e.Parent, step.Parent) > 0 {
+				at = i
+				break
+			}
+		}
+		up = slices.Insert(up, at, step)
+	}
+	return up
+}
 
-// Persons returns who a principal is.
-func (v View) Persons(principal ID) []ID { return nil }
+func compareEdges(a, b EdgeFact) int {
+	return cmp.Or(compareIDs(a.Parent, b.Parent), strings.Compare(a.Kind, b.Kind), compareIDs(a.Child, b.Child), compareFacts(a.Fact, b.Fact))
+}
 
-// Merged returns the identities of a person.
-func (v View) Merged(person ID) []ID { return nil }
+// Parents returns the edges of all kinds from a child that hold, sorted by
+// parent and kind.
+func (v View) Parents(child ID) []EdgeFact {
+	g := v.graph()
+	var list []EdgeFact
+	for r := range live(v, g.edges, byChild, g.syms.lookupID(child), nil) {
+		list = append(list, EdgeFact{g.edge(&r.fact), r.valid, r.id()})
+	}
+	slices.SortFunc(list, compareEdges)
+	return list
+}
 
-// Family returns the family of persons.
-func (v View) Family(persons ...ID) []ID { return nil }
+// Children yields the edges of all kinds to a parent that hold, the last
+// asserted first.
+func (v View) Children(parent ID) iter.Seq[EdgeFact] {
+	return func(yield func(EdgeFact) bool) {
+		g := v.graph()
+		for r := range live(v, g.edges, byParent, g.syms.lookupID(parent), nil) {
+			if !yield(EdgeFact{g.edge(&r.fact), r.valid, r.id()}) {
+				return
+			}
+		}
+	}
+}
 
-// Owned returns what persons own.
-func (v View) Owned(persons ...ID) []ID { return nil }
+// Principal returns the principal that an identity is.
+func (v View) Principal(issuer, sub string) (ID, FactID, bool) {
+	g := v.graph()
+	iss := g.syms.lookup(classIssuer, 0, issuer)
+	if iss == 0 {
+		return ID{}, FactID{}, false
+	}
+	for r := range live(v, g.links, byFrom, g.syms.lookup(classIdentity, iss, sub), ofKind(linkIdentity)) {
+		return g.syms.id(r.fact.to), r.id(), true
+	}
+	return ID{}, FactID{}, false
+}
 
-// Owners returns the persons that own a node.
-func (v View) Owners(node ID) []ID { return nil }
+func ofKind(kind uint8) func(*linkRow) bool { return func(r *linkRow) bool { return r.kind == kind } }
 
-// Assignments returns the live assignments of a principal.
-func (v View) Assignments(principal ID) []AssignmentFact { return nil }
+// merge adds to a set of persons all that are merged with any of them.
+func (v View) merge(persons *set) {
+	g := v.graph()
+	for i := 0; i < len(persons.list); i++ {
+		n := persons.list[i]
+		for r := range live(v, g.links, byFrom, n, ofKind(linkMerge)) {
+			persons.add(r.fact.to)
+		}
+		for r := range live(v, g.links, byTo, n, ofKind(linkMerge)) {
+			persons.add(r.fact.from)
+		}
+	}
+}
 
-// EndedAssignments returns the ended assignments of a principal.
-func (v View) EndedAssignments(principal ID) []AssignmentFact { return nil }
+// identities returns the merged identities of persons; ids that the graph never
+// heard of are in rest.
+func (v View) identities(persons []ID) (found set, rest []ID) {
+	g := v.graph()
+	for _, p := range persons {
+		if n := g.syms.lookupID(p); n != 0 {
+			found.add(n)
+		} else if !p.IsZero() {
+			rest = append(rest, p)
+		}
+	}
+	v.merge(&found)
+	return found, rest
+}
 
-// Role returns a role.
-func (v View) Role(name string) (Role, FactID, bool) { return Role{}, FactID{}, false }
+func (v View) sorted(s set, rest ...ID) []ID {
+	ids := rest
+	for _, n := range s.list {
+		ids = append(ids, v.graph().syms.id(n))
+	}
+	return sortIDs(ids)
+}
 
-// Capabilities returns the capabilities of a role.
-func (v View) Capabilities(role string) []string { return nil }
+// Persons returns who a principal is: the persons of its self links and all
+// that are merged with them, sorted.
+func (v View) Persons(principal ID) []ID {
+	g := v.graph()
+	var found set
+	for r := range live(v, g.links, byFrom, g.syms.lookupID(principal), ofKind(linkSelf)) {
+		found.add(r.fact.to)
+	}
+	v.merge(&found)
+	return v.sorted(found)
+}
 
-// Grants returns the live grants of a grantee.
-func (v View) Grants(grantee ID) []GrantFact { return nil }
+// Merged returns all that are one with a person, itself included, sorted.
+func (v View) Merged(person ID) []ID {
+	found, rest := v.identities([]ID{person})
+	return v.sorted(found, rest...)
+}
 
-// EndedGrants returns the ended grants of a grantee.
-func (v View) EndedGrants(grantee ID) []GrantFact { return nil }
+// Family returns the persons that are family of any of these, with those merged
+// with them, but none of these or of what they are merged with; sorted.
+func (v View) Family(persons ...ID) []ID {
+	g := v.graph()
+	self, _ := v.identities(persons)
+	var family set
+	for _, n := range self.list {
+		for r := range live(v, g.links, byFrom, n, ofKind(linkFamily)) {
+			family.add(r.fact.to)
+		}
+		for r := range live(v, g.links, byTo, n, ofKind(linkFamily)) {
+			family.add(r.fact.from)
+		}
+	}
+	v.merge(&family)
+	family.list = slices.DeleteFunc(family.list, func(n sym) bool { return slices.Contains(self.list, n) })
+	return v.sorted(family)
+}
 
-// Grant returns a grant, whatever its state.
-func (v View) Grant(id string) (GrantFact, bool) { return GrantFact{}, false }
+// Owned returns the nodes that persons own, or any merged with them; sorted.
+func (v View) Owned(persons ...ID) []ID {
+	g := v.graph()
+	self, _ := v.identities(persons)
+	var owned set
+	for _, n := range self.list {
+		for r := range live(v, g.links, byFrom, n, ofKind(linkOwns)) {
+			owned.add(r.fact.to)
+		}
+	}
+	return v.sorted(owned)
+}
 
-// Blocks returns the live blocks on a person.
-func (v View) Blocks(person ID) []BlockFact { return nil }
+// Owners returns the persons that own a node, with all merged with them; sorted.
+func (v View) Owners(node ID) []ID {
+	g := v.graph()
+	var owners set
+	for r := range live(v, g.links, byTo, g.syms.lookupID(node), ofKind(linkOwns)) {
+		owners.add(r.fact.from)
+	}
+	v.merge(&owners)
+	return v.sorted(owners)
+}
+
+// Assignments returns the live assignments of a principal, sorted by fact. One
+// whose principal or node does not exist at the instant is not live.
+func (v View) Assignments(principal ID) []AssignmentFact {
+	g := v.graph()
+	n := g.syms.lookupID(principal)
+	if n == 0 || !v.exists(n) {
+		return nil
+	}
+	var list []AssignmentFact
+	for r := range live(v, g.assignments, byPrincipal, n, nil) {
+		if v.exists(r.fact.node) {
+			list = append(list, AssignmentFact{g.assignment(&r.fact), r.valid, r.id()})
+		}
+	}
+	slices.SortFunc(list, func(a, b AssignmentFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
+
+// EndedAssignments returns the assignments of a principal that are known and
+// ended at or before the instant, sorted by fact.
+func (v View) EndedAssignments(principal ID) []AssignmentFact {
+	g := v.graph()
+	var list []AssignmentFact
+	for r := range known(v, g.assignments, byPrincipal, g.syms.lookupID(principal), nil) {
+		if r.valid.To <= v.at {
+			list = append(list, AssignmentFact{g.assignment(&r.fact), r.valid, r.id()})
+		}
+	}
+	slices.SortFunc(list, func(a, b AssignmentFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
+
+// Role returns the role of this name.
+func (v View) Role(name string) (Role, FactID, bool) {
+	g := v.graph()
+	for r := range live(v, g.roles, byName, g.syms.lookup(classRole, 0, name), nil) {
+		return *r.fact.role, r.id(), true
+	}
+	return Role{}, FactID{}, false
+}
+
+// Capabilities returns what a role and all that it includes hold, sorted, each
+// once. An included role that does not exist holds nothing.
+func (v View) Capabilities(role string) []string {
+	names := []string{role}
+	var list []string
+	for i := 0; i < len(names); i++ {
+		r, _, ok := v.Role(names[i])
+		if !ok {
+			continue
+		}
+		list = append(list, r.Capabilities...)
+		for _, name := range r.Includes {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// Grants returns the live grants of a grantee, sorted by grant id.
+func (v View) Grants(grantee ID) []GrantFact {
+	return v.grantsWhere(grantee, func(f *GrantFact, _ bool) bool { return f.Effective.Holds(v.at) })
+}
+
+// EndedGrants returns the grants of a grantee that are known and whose
+// effective time ended at or before the instant, sorted by grant id. What is
+// voided, or waits for a majority that is not known, never was live and is not
+// among them.
+func (v View) EndedGrants(grantee ID) []GrantFact {
+	return v.grantsWhere(grantee, func(f *GrantFact, defined bool) bool { return defined && f.Effective.To <= v.at })
+}
+
+func (v View) grantsWhere(grantee ID, want func(f *GrantFact, defined bool) bool) []GrantFact {
+	g := v.graph()
+	var list []GrantFact
+	for r := range known(v, g.grants, byGrantee, g.syms.lookupID(grantee), nil) {
+		if f, defined := v.grantFact(r, false); want(&f, defined) {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, func(a, b GrantFact) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Grant returns the grant with this id whatever its state, as long as it is
+// known: not yet live, ended or voided too.
+func (v View) Grant(id string) (GrantFact, bool) {
+	g := v.graph()
+	n := g.syms.lookup(classGrant, 0, id)
+	for r := range known(v, g.grants, byID, n, nil) {
+		f, _ := v.grantFact(r, false)
+		return f, true
+	}
+	if n == 0 {
+		return GrantFact{}, false
+	}
+	for _, r := range g.grants.each(byID, n) { // the newest first: what was voided
+		if r.added.Load() <= v.rev {
+			f, _ := v.grantFact(r, true)
+			return f, true
+		}
+	}
+	return GrantFact{}, false
+}
+
+// maxChain is more than any chain that Check allows.
+const maxChain = 8
+
+// grantFact works out when a grant is live. defined is false when that cannot
+// be said: something of the chain is voided, or the majority is not known.
+func (v View) grantFact(r *row[grantRow], voided bool) (f GrantFact, defined bool) {
+	g := v.graph()
+	f = GrantFact{Grant: *r.fact.grant, Fact: r.id(), Valid: r.valid, Effective: r.valid, Voided: voided}
+	majority := false
+	for up := r; ; {
+		f.Chain = append(f.Chain, up.id())
+		f.Effective = Interval{max(f.Effective.From, up.valid.From), min(f.Effective.To, up.valid.To)}
+		majority = majority || up.fact.grant.EndsAtMajority
+		if up.valid.Holds(v.at) {
+			v.reading.use(up.id())
+		}
+		if up.fact.grant.Parent == "" {
+			break
+		}
+		var parent *row[grantRow]
+		for p := range known(v, g.grants, byID, g.syms.lookup(classGrant, 0, up.fact.grant.Parent), nil) {
+			parent = p
+		}
+		if parent == nil || len(f.Chain) == maxChain {
+			f.Voided = true
+			break
+		}
+		up = parent
+	}
+	slices.Reverse(f.Chain)
+	if majority {
+		at, ok := v.majority(g.syms.lookupID(f.Subject))
+		if !ok {
+			f.Effective = Interval{}
+			return f, false
+		}
+		if at > v.at && v.reading != nil {
+			v.reading.Note(at)
+		}
+		if at < f.Effective.To {
+			f.Effective.To, f.ByMajority = at, true
+		}
+	}
+	if f.Voided {
+		f.Effective, f.ByMajority = Interval{}, false
+		return f, false
+	}
+	return f, true
+}
+
+// majority returns the earliest majority that is known of a person at the
+// instant, by any of its merged identities.
+func (v View) majority(person sym) (at Instant, ok bool) {
+	g := v.graph()
+	merged := set{list: []sym{person}}
+	v.merge(&merged)
+	for _, n := range merged.list {
+		for r := range live(v, g.nodes, byID, n, nil) {
+			if d := r.fact.data; d != nil && d.person != nil && d.person.Majority != nil {
+				if m := *d.person.Majority; !ok || m < at {
+					at, ok = m, true
+				}
+			}
+		}
+	}
+	return at, ok
+}
+
+// Blocks returns the live blocks on a person and on all merged with it, sorted
+// by fact.
+func (v View) Blocks(person ID) []BlockFact {
+	g := v.graph()
+	self, _ := v.identities([]ID{person})
+	var list []BlockFact
+	for _, n := range self.list {
+		for r := range live(v, g.blocks, byPerson, n, nil) {
+			list = append(list, BlockFact{g.block(&r.fact), r.valid, r.id()})
+		}
+	}
+	slices.SortFunc(list, func(a, b BlockFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
 
 // Entitled reports whether a tenant has a module or feature.
-func (v View) Entitled(tenant ID, name string) bool { return false }
+func (v View) Entitled(tenant ID, name string) bool {
+	g := v.graph()
+	n := g.syms.lookup(className, 0, name)
+	if n == 0 {
+		return false
+	}
+	for range live(v, g.entitlements, byTenant, g.syms.lookupID(tenant), func(r *entitlementRow) bool { return r.name == n }) {
+		return true
+	}
+	return false
+}
 
-// Activation returns the activation in force.
-func (v View) Activation() (Activation, FactID, bool) { return Activation{}, FactID{}, false }
+// Activation returns the policy set in force: the last one activated at or
+// before the revision, whatever the instant.
+func (v View) Activation() (Activation, FactID, bool) {
+	g := v.graph()
+	var last *row[activationRow]
+	for _, r := range g.activations.each(0, 1) {
+		if r.visible(v.rev) && (last == nil || cmp.Or(cmp.Compare(r.added.Load(), last.added.Load()), compareFacts(r.id(), last.id())) > 0) {
+			last = r
+		}
+	}
+	if last == nil {
+		return Activation{}, FactID{}, false
+	}
+	v.reading.use(last.id())
+	return *last.fact.activation, last.id(), true
+}
 
-// Facts yields all known facts of a kind.
-func (v View) Facts(kind Kind) iter.Seq[Fact] { return func(func(Fact) bool) {} }
+// Facts yields all facts of a kind that are known, whatever their valid time, in
+// the order of their ids.
+func (v View) Facts(kind Kind) iter.Seq[Fact] {
+	return func(yield func(Fact) bool) {
+		g := v.graph()
+		for rev := uint32(1); rev <= v.rev; rev++ {
+			r := g.revs.at(rev)
+			for i := range r.n {
+				ref := unpack(g.facts.at(r.base + i).Load())
+				if ref.kind != kind || ref.row == 0 {
+					continue
+				}
+				if f, ok := v.fact(ref); ok && !yield(f) {
+					return
+				}
+			}
+		}
+	}
+}
 
-// Fact returns a known fact.
-func (v View) Fact(id FactID) (Fact, bool) { return Fact{}, false }
+// Fact returns a fact that is known, whatever its valid time.
+func (v View) Fact(id FactID) (Fact, bool) {
+	g := v.graph()
+	if id.Revision == 0 || id.Revision > uint64(v.rev) {
+		return Fact{}, false
+	}
+	r := g.revs.at(uint32(id.Revision))
+	if id.Index >= r.n {
+		return Fact{}, false
+	}
+	return v.fact(unpack(g.facts.at(r.base + id.Index).Load()))
+}
+
+func (v View) fact(last rowRef) (Fact, bool) {
+	g := v.graph()
+	if last.row == 0 {
+		return Fact{}, false
+	}
+	t := g.tables[last.kind]
+	n := t.find(last.row, v.rev)
+	if n == 0 {
+		return Fact{}, false
+	}
+	valid, id := t.version(n)
+	v.reading.examine(valid, v.at)
+	if valid.Holds(v.at) {
+		v.reading.use(id)
+	}
+	return Fact{ID: id, Kind: last.kind, Valid: valid, Event: g.event(rowRef{last.kind, n}), Revision: uint64(t.added(n).Load())}, true
+}
+
+// sortIDs sorts ids by their text and drops repeated ones.
+func sortIDs(ids []ID) []ID {
+	slices.SortFunc(ids, compareIDs)
+	return slices.Compact(ids)
+}
+
+// compareIDs compares the text forms without building them.
+func compareIDs(a, b ID) int {
+	if a.Type == b.Type && a.Tenant == b.Tenant {
+		return strings.Compare(a.Key, b.Key)
+	}
+	x, y := [...]string{a.Type, ":", a.Tenant, "/", a.Key}, [...]string{b.Type, ":", b.Tenant, "/", b.Key}
+	if a.Tenant == "" {
+		x[3] = ""
+	}
+	if b.Tenant == "" {
+		y[3] = ""
+	}
+	i, j := 0, 0
+	for {
+		for i < len(x) && x[i] == "" {
+			i++
+		}
+		for j < len(y) && y[j] == "" {
+			j++
+		}
+		if i == len(x) || j == len(y) {
+			return cmp.Compare(len(x)-i, len(y)-j) // the longer one has parts left
+		}
+		n := min(len(x[i]), len(y[j]))
+		if c := strings.Compare(x[i][:n], y[j][:n]); c != 0 {
+			return c
+		}
+		x[i], y[j] = x[i][n:], y[j][n:]
+	}
+}

@@ -12,6 +12,3 @@ import (
 func Run(t *testing.T, open func(t *testing.T) hierarchy.Store, reopen func(t *testing.T, s hierarchy.Store) hierarchy.Store) {
 	t.Fatal("not built yet")
 }
-
-// NewMemory returns a store in memory: nothing of it is durable.
-func NewMemory() hierarchy.Store { return nil }

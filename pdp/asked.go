@@ -1,0 +1,225 @@
+package pdp
+
+import (
+	"encoding/json"
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
+)
+
+// asked is a request as it is judged and recorded: what the catalogue declares
+// and the caller may send, and nothing else. The verdict is a function of it,
+// the policy set, the facts and the clock.
+type asked struct {
+	ID       string         `json:"id,omitempty"`
+	Caller   string         `json:"caller"`
+	Verified bool           `json:"verified"`
+	Subject  askedSubject   `json:"subject"`
+	Action   string         `json:"action"`
+	Props    map[string]any `json:"actionProperties,omitempty"`
+	Resource askedResource  `json:"resource"`
+	Context  map[string]any `json:"context,omitempty"`
+	Area     string         `json:"area,omitempty"`
+	Grant    string         `json:"grant,omitempty"`
+	Refusal  authz.Code     `json:"refusal,omitempty"`
+	Ignored  []string       `json:"ignored,omitempty"` // names of what was sent and does not count
+	Hangs    []hierarchy.ID `json:"hangs,omitempty"`   // Ward's own objects: the nodes they concern
+}
+
+type askedSubject struct {
+	Type      string         `json:"type"`
+	ID        string         `json:"id"`
+	Issuer    string         `json:"issuer,omitempty"`
+	Assurance int            `json:"assurance"`
+	Props     map[string]any `json:"properties,omitempty"`
+}
+
+type askedResource struct {
+	Type  string         `json:"type"`
+	ID    string         `json:"id"`
+	Props map[string]any `json:"properties,omitempty"`
+}
+
+// maxIgnored bounds how many undeclared names a record lists.
+const maxIgnored = 16
+
+// convert reads a request against a catalogue. It never fails: what is wrong
+// with a request shows when it is judged.
+func convert(r *authz.Request, c *policies.Catalogue) asked {
+	a := asked{
+		ID: r.ID, Caller: r.Caller.Name, Verified: r.Subject.IsVerified(),
+		Subject: askedSubject{Type: r.Subject.Type, ID: r.Subject.ID, Issuer: r.Subject.Issuer, Assurance: r.Subject.Assurance},
+		Action:  r.Action.Name, Resource: askedResource{Type: r.Resource.Type, ID: r.Resource.ID},
+		Area: r.Area, Grant: r.Grant, Refusal: r.Refusal,
+	}
+	if a.Refusal != "" {
+		return a
+	}
+	keep := func(prefix string, sent map[string]any, declared func(name string) (counts bool)) map[string]any {
+		var kept map[string]any
+		for name, v := range sent {
+			if declared(name) {
+				if kept == nil {
+					kept = map[string]any{}
+				}
+				kept[name] = plain(v)
+			} else {
+				a.Ignored = append(a.Ignored, prefix+name)
+			}
+		}
+		return kept
+	}
+	rt := c.Resources[a.Resource.Type]
+	authority := rt != nil && slices.Contains(rt.Authority, a.Caller)
+	counts := func(attr *policies.Attribute, fallback bool) bool {
+		if attr == nil || attr.From != policies.FromSent {
+			return false
+		}
+		if len(attr.Authority) > 0 {
+			return slices.Contains(attr.Authority, a.Caller)
+		}
+		return fallback
+	}
+	if pt := c.Principals[a.Subject.Type]; pt != nil {
+		a.Subject.Props = keep("subject.", r.Subject.Properties, func(n string) bool { return counts(pt.Attributes[n], a.Verified) })
+	} else {
+		keep("subject.", r.Subject.Properties, func(string) bool { return false })
+	}
+	a.Resource.Props = keep("resource.", r.Resource.Properties, func(n string) bool {
+		if rt == nil {
+			return false
+		}
+		if authority && (n == rt.Instant && n != "" || slices.ContainsFunc(rt.Anchors, func(x policies.Anchor) bool { return x.Property == n })) {
+			return true
+		}
+		return counts(rt.Attributes[n], authority)
+	})
+	act := c.Actions[a.Action]
+	a.Props = keep("action.", r.Action.Properties, func(n string) bool { return act != nil && counts(act.Properties[n], authority) })
+	a.Context = keep("context.", r.Context, func(n string) bool { return counts(c.Context[n], authority) })
+	sort.Strings(a.Ignored)
+	if len(a.Ignored) > maxIgnored {
+		a.Ignored = append(a.Ignored[:maxIgnored], "…")
+	}
+	return a
+}
+
+// plain turns a sent value into the types that survive a JSON round trip
+// unchanged: bool, string, json.Number, nil, []any, map[string]any.
+func plain(v any) any {
+	switch v := v.(type) {
+	case int64, int, float64:
+		b, err := json.Marshal(v)
+		if err != nil {
+			return "" // NaN and infinities: no declared type admits the empty string but String
+		}
+		return json.Number(b)
+	case []string:
+		out := make([]any, len(v))
+		for i, x := range v {
+			out[i] = x
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, x := range v {
+			out[i] = plain(x)
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, x := range v {
+			out[k] = plain(x)
+		}
+		return out
+	case nil, bool, string, json.Number:
+		return v
+	}
+	return nil
+}
+
+// attribute turns a plain value, sent or stored as a fact, into a policy value
+// of the attribute's declared type. It reports false where the value is of
+// another type or outside its enumeration.
+func attribute(attr *policies.Attribute, v any) (policies.Value, bool) {
+	return typed(attr.Type, attr.Enum, v)
+}
+
+func typed(cedarType string, enum []string, v any) (policies.Value, bool) {
+	if inner, ok := cutSet(cedarType); ok {
+		var items []any
+		switch v := v.(type) {
+		case []any:
+			items = v
+		case []string:
+			for _, s := range v {
+				items = append(items, s)
+			}
+		default:
+			return nil, false
+		}
+		out := make([]policies.Value, 0, len(items))
+		for _, item := range items {
+			x, ok := typed(inner, enum, item)
+			if !ok {
+				return nil, false
+			}
+			out = append(out, x)
+		}
+		return out, true
+	}
+	switch cedarType {
+	case "Bool":
+		b, ok := v.(bool)
+		return b, ok
+	case "Long":
+		return asLong(v)
+	case "String":
+		s, ok := v.(string)
+		return s, ok
+	case "datetime":
+		s, ok := v.(string)
+		if !ok {
+			return nil, false
+		}
+		t, err := ParseTime(s, "", false)
+		return policies.Datetime(t), err == nil
+	case "ipaddr":
+		s, ok := v.(string)
+		if !ok {
+			return nil, false
+		}
+		return parseIP(s)
+	}
+	s, ok := v.(string)
+	if !ok || len(enum) > 0 && !slices.Contains(enum, s) {
+		return nil, false
+	}
+	return policies.Ref{Type: cedarType, ID: s}, true
+}
+
+func cutSet(t string) (string, bool) {
+	if len(t) > 5 && t[:4] == "Set<" && t[len(t)-1] == '>' {
+		return t[4 : len(t)-1], true
+	}
+	return "", false
+}
+
+func asLong(v any) (policies.Value, bool) {
+	switch v := v.(type) {
+	case int64:
+		return v, true
+	case json.Number:
+		n, err := v.Int64()
+		return n, err == nil
+	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return int64(v), true
+		}
+	}
+	return nil, false
+}

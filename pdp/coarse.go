@@ -1,0 +1,158 @@
+package pdp
+
+import (
+	"slices"
+
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
+)
+
+// holding is a place where the principal stands and what it may do there.
+type holding struct {
+	nodes        []hierarchy.ID // an assignment's node; the nodes a person owns
+	capabilities []string
+}
+
+// coarse answers whether a feature shows or a route answers, in one area or in
+// each area where the subject stands.
+func (j *judging) coarse() authz.Code {
+	j.read = j.now
+	id := j.asked.Resource.ID
+	attrs := map[string]policies.Value{}
+	var module string
+	if f := j.cat.Features[id]; j.resource.Kind == policies.KindFeature && f != nil {
+		module = f.Module
+		attrs["capability"] = f.Capability
+	} else if r := j.cat.Routes[id]; j.resource.Kind == policies.KindRoute && r != nil {
+		module = r.Module
+		attrs["capability"], attrs["scope"], attrs["write"] = r.Capability, r.Scope, r.Write
+	} else {
+		return authz.UnknownResource
+	}
+	holdings := j.holdings()
+	areas, code := j.areas(holdings)
+	if code != "" {
+		return code
+	}
+	context, code := j.context(nil)
+	if code != "" {
+		return code
+	}
+	for _, area := range areas {
+		above := j.view.Closure(area)
+		tags := map[string][]policies.Ref{}
+		stands := false
+		for _, h := range holdings {
+			if !j.touches(h, area, above) {
+				continue
+			}
+			stands = true
+			for _, c := range h.capabilities {
+				tags[c] = []policies.Ref{j.scope(area)}
+			}
+		}
+		if !stands {
+			continue
+		}
+		principal, others, code := j.principalEntity(nil)
+		if code != "" {
+			return code
+		}
+		principal.Tags = tags
+		here := map[string]policies.Value{"entitled": j.entitled(area.Owner(), module, id)}
+		for n, v := range attrs {
+			here[n] = v
+		}
+		for n := range here { // only what the schema declares
+			if j.resource.Attributes[n] == nil {
+				delete(here, n)
+			}
+		}
+		j.attempts = append(j.attempts, attempt{area: area, question: &policies.Question{
+			Principal: principal, Action: j.asked.Action, Context: context, Others: others,
+			Resource: policies.Entity{Ref: policies.Ref{Type: j.resource.Entity, ID: id}, Attrs: here, Parents: []policies.Ref{j.scope(area)}}}})
+	}
+	if len(j.attempts) == 0 {
+		return authz.NoStanding
+	}
+	return j.evaluate()
+}
+
+// holdings lists where the principal stands: by role, by link and by live grant.
+func (j *judging) holdings() []holding {
+	var out []holding
+	for _, a := range j.view.Assignments(j.principal) {
+		out = append(out, holding{[]hierarchy.ID{a.Node}, j.view.Capabilities(a.Role)})
+	}
+	if j.cat.SelfRole != "" && len(j.persons) > 0 {
+		out = append(out, holding{j.view.Owned(j.persons...), j.view.Capabilities(j.cat.SelfRole)})
+	}
+	for _, g := range j.live {
+		h := holding{[]hierarchy.ID{g.Subject}, g.Scope.Capabilities}
+		if g.Subject.Type == hierarchy.PersonType {
+			h.nodes = j.view.Owned(j.view.Merged(g.Subject)...)
+		}
+		if c := g.Scope.Coverage; !c.IsZero() {
+			h.nodes = []hierarchy.ID{c}
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+// touches reports whether something is held at, above or anywhere below an area.
+func (j *judging) touches(h holding, area hierarchy.ID, above []hierarchy.ID) bool {
+	for _, n := range h.nodes {
+		if slices.Contains(above, n) || j.view.Reaches(n, area) {
+			return true
+		}
+	}
+	return false
+}
+
+// areas returns the areas to try: the named one, or each where the subject stands.
+func (j *judging) areas(holdings []holding) ([]hierarchy.ID, authz.Code) {
+	if j.asked.Area != "" {
+		id, err := hierarchy.ParseID(j.asked.Area)
+		if err != nil || !isArea(id) {
+			return nil, authz.UnknownArea
+		}
+		if _, _, ok := j.view.Node(id); !ok {
+			return nil, authz.UnknownArea
+		}
+		j.tenant = id.Owner()
+		return []hierarchy.ID{id}, ""
+	}
+	var out []hierarchy.ID
+	for _, h := range holdings {
+		for _, n := range h.nodes {
+			if t := n.Owner(); t != "" {
+				out = append(out, hierarchy.TenantID(t))
+				continue
+			}
+			for _, up := range j.view.Closure(n) {
+				if isArea(up) {
+					out = append(out, up)
+				}
+			}
+		}
+	}
+	sortIDs(out)
+	out = slices.Compact(out)
+	if len(out) > MaxAreas {
+		return nil, authz.AreaRequired
+	}
+	if len(out) == 1 {
+		j.tenant = out[0].Owner()
+	}
+	return out, ""
+}
+
+func isArea(id hierarchy.ID) bool {
+	switch id.Type {
+	case hierarchy.TenantType, hierarchy.NetworkType, hierarchy.OperatorType:
+		return true
+	}
+	return false
+}

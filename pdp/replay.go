@@ -1,0 +1,256 @@
+package pdp
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp/audit"
+	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
+)
+
+// Replayer re-derives recorded answers from a store and the ledger's keys. It
+// writes nothing, so it also works on copies, in a process of its own.
+type Replayer struct {
+	keys  *audit.Keys
+	graph *hierarchy.Graph
+	sets  setCache
+}
+
+// NewReplayer reads a store and checks its hash chain.
+func NewReplayer(ctx context.Context, store hierarchy.Store, keys *audit.Keys) (*Replayer, error) {
+	g, err := hierarchy.Load(ctx, store)
+	if err != nil {
+		return nil, &IntegrityError{Text: "the store's revisions do not verify", Err: err}
+	}
+	return &Replayer{keys: keys, graph: g, sets: setCache{store: store}}, nil
+}
+
+// Replayed is what came of one record.
+type Replayed struct {
+	Record string `json:"record"`
+	Kind   string `json:"kind"`
+	Items  int    `json:"items"`
+	// Shredded says that a key was destroyed: the record still verifies, but
+	// can no longer be read.
+	Shredded bool `json:"shredded,omitempty"`
+	// Differences lists, by cause, what came out otherwise; empty means the
+	// same, bit for bit.
+	Differences []string `json:"differences,omitempty"`
+}
+
+// IntegrityError: stored evidence does not match what commits to it.
+type IntegrityError struct {
+	Record string
+	Text   string
+	Err    error
+}
+
+func (e *IntegrityError) Error() string {
+	s := "integrity: " + e.Text
+	if e.Record != "" {
+		s = "integrity: record " + e.Record + ": " + e.Text
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *IntegrityError) Unwrap() error { return e.Err }
+
+// Replay re-derives every answer of one record and compares: the policy set
+// and the facts against what the record commits to, the converted request, what
+// the policies were shown, and the Verdict, each bit for bit.
+//
+// A difference between the evidence and what commits to it is an
+// *IntegrityError; a different answer from sound evidence is a Difference.
+func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) {
+	out := Replayed{Record: audit.ID(e.Seq), Kind: string(e.Kind)}
+	_, c, err := r.open(ctx, e)
+	if err != nil {
+		return out, err
+	}
+	if c.Semantics > Semantics {
+		return out, fmt.Errorf("record %s was written by a newer version (semantics %d): replay it with that version", out.Record, c.Semantics)
+	}
+	if c.Change != nil {
+		if err := r.checkChange(out.Record, e.Kind, c.Change); err != nil {
+			return out, err
+		}
+	}
+	out.Items = len(c.Items)
+	if len(c.Items) == 0 {
+		return out, nil
+	}
+	w, err := r.world(ctx, out.Record, c)
+	if err != nil {
+		return out, err
+	}
+	items, err := r.unseal(out.Record, e, c)
+	if errors.Is(err, audit.ErrShredded) {
+		out.Shredded = true
+		return out, nil
+	}
+	if err != nil {
+		return out, err
+	}
+	for i, si := range items {
+		ci := c.Items[i]
+		differ := func(cause string) {
+			out.Differences = append(out.Differences, fmt.Sprintf("item %d: %s", si.Index, cause))
+		}
+		j := w.judge(si.Asked)
+		tenant := j.tenant
+		if c.Change != nil {
+			tenant = ""
+		}
+		if r.keys.Hash("request", tenant, requestDigest(si.Asked)) != ci.Request {
+			differ("the sealed request is not the one that was decided")
+		}
+		if r.keys.Hash("facts", tenant, j.digest()) != ci.Facts {
+			differ("the facts shown to the policies differ")
+		}
+		want, err := json.Marshal(si.Verdict)
+		if err != nil {
+			return out, err
+		}
+		got, err := json.Marshal(j.verdict)
+		if err != nil {
+			return out, err
+		}
+		if !bytes.Equal(want, got) || r.keys.Hash("verdict", tenant, verdictDigest(j.verdict)) != ci.Verdict {
+			differ(fmt.Sprintf("the verdict is %s (%s), recorded was %s (%s)", j.verdict.Effect, j.verdict.Code, si.Verdict.Effect, si.Verdict.Code))
+		}
+		if ci.Effect != si.Verdict.Effect.String() || ci.Code != si.Verdict.Code {
+			differ("the clear part contradicts the sealed verdict")
+		}
+	}
+	return out, nil
+}
+
+// checkChange holds a change record against the store's line of revisions.
+func (r *Replayer) checkChange(id string, kind audit.Kind, c *clearChange) error {
+	if kind != audit.Change {
+		return nil
+	}
+	if h, ok := r.graph.HeadAt(c.Next.Revision); ok && h != c.Next {
+		// An abandoned change has the same number as the one that took its place.
+		if p, ok := r.graph.HeadAt(c.Prev.Revision); !ok && c.Prev.Revision != 0 || ok && p != c.Prev {
+			return &IntegrityError{Record: id, Text: fmt.Sprintf("revision %d of the store is not the one that was recorded", c.Prev.Revision)}
+		}
+	}
+	return nil
+}
+
+// open reads the clear part of a record.
+func (r *Replayer) open(_ context.Context, e audit.Entry) (string, *clearPart, error) {
+	var c clearPart
+	if err := json.Unmarshal(e.Clear, &c); err != nil {
+		return "", nil, &IntegrityError{Record: audit.ID(e.Seq), Text: "the clear part cannot be read"}
+	}
+	return audit.ID(e.Seq), &c, nil
+}
+
+// world rebuilds what a record was decided from, and checks the store's line
+// of revisions against the head that the record names.
+func (r *Replayer) world(ctx context.Context, id string, c *clearPart) (world, error) {
+	head, ok := r.graph.HeadAt(c.Revision)
+	if c.Revision != 0 && (!ok || head.Hash != c.Head) {
+		return world{}, &IntegrityError{Record: id, Text: fmt.Sprintf("revision %d of the store is not the one that was decided on", c.Revision)}
+	}
+	set, err := r.sets.get(ctx, c.Set)
+	if err != nil {
+		return world{}, &IntegrityError{Record: id, Text: "the policy set is not the one that decided", Err: err}
+	}
+	return world{set: set, graph: r.graph, confers: confers(r.graph, set), rev: c.Revision, now: hierarchy.Instant(c.Now)}, nil
+}
+
+// unseal returns the sealed items in the order of the clear ones.
+func (r *Replayer) unseal(id string, e audit.Entry, c *clearPart) ([]sealedItem, error) {
+	parts, err := r.keys.Unseal(e)
+	if err != nil {
+		if errors.Is(err, audit.ErrShredded) {
+			return nil, err
+		}
+		return nil, &IntegrityError{Record: id, Text: "the sealed part does not verify", Err: err}
+	}
+	byIndex := map[int]sealedItem{}
+	for _, p := range parts {
+		d := json.NewDecoder(bytes.NewReader(p.Plain))
+		d.UseNumber()
+		var items []sealedItem
+		if err := d.Decode(&items); err != nil {
+			return nil, &IntegrityError{Record: id, Text: "the sealed part cannot be read"}
+		}
+		for _, it := range items {
+			byIndex[it.Index] = it
+		}
+	}
+	out := make([]sealedItem, len(c.Items))
+	for i := range c.Items {
+		it, ok := byIndex[c.First+i]
+		if !ok || it.Asked == nil {
+			return nil, &IntegrityError{Record: id, Text: "the sealed part lacks an item of the clear one"}
+		}
+		out[i] = it
+	}
+	return out, nil
+}
+
+// Explain derives the explanations of a record's answers, one per item.
+func (r *Replayer) Explain(ctx context.Context, e audit.Entry) ([]Explanation, error) {
+	id, c, err := r.open(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Items) == 0 {
+		return nil, nil
+	}
+	w, err := r.world(ctx, id, c)
+	if err != nil {
+		return nil, err
+	}
+	items, err := r.unseal(id, e, c)
+	if err != nil {
+		return nil, err
+	}
+	var out []Explanation
+	for _, si := range items {
+		j := w.judge(si.Asked)
+		x := w.explain(si.Asked, &j)
+		x.Record, x.Kind = id, string(e.Kind)
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// setAt returns the policy set that was active at a revision.
+func setAt(ctx context.Context, sets *setCache, g *hierarchy.Graph, revision uint64) (*policies.Set, error) {
+	act, _, ok := g.At(0, revision, hierarchy.EdgeKinds{}).Activation()
+	if !ok {
+		return nil, errors.New("no activation")
+	}
+	return sets.get(ctx, act.Digest)
+}
+
+// Explain derives the explanation of a record of this decision point's own
+// ledger, for an admin who may read the audit.
+func (p *PDP) Explain(ctx context.Context, actor authz.Subject, caller authz.Caller, record string) ([]Explanation, error) {
+	if err := p.Permit(ctx, actor, caller, "audit.read"); err != nil {
+		return nil, err
+	}
+	seq, err := audit.ParseID(record)
+	if err != nil {
+		return nil, &authz.Error{Kind: authz.Refused, Code: authz.BadRequest, Text: err.Error()}
+	}
+	e, err := p.ledger.Entry(seq)
+	if err != nil {
+		return nil, &authz.Error{Kind: authz.Refused, Code: "unknown_record", Text: "the ledger has no such record", Err: err}
+	}
+	return (&Replayer{keys: p.keys, graph: p.graph, sets: setCache{store: p.store}}).Explain(ctx, e)
+}

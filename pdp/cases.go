@@ -110,42 +110,30 @@ func runCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) string {
 }
 
 // EventOf turns a fact as people write it, its kind and its fields with "from"
-// and "to" as a date or an RFC 3339 time, into the event that asserts it. A
-// date is read in zone; as "to" it includes the day. An open side is left out.
+// and "to" (for a link "since" and "until") as a date or an RFC 3339 time, into
+// the event that asserts it. A date is read in zone; as the end it includes the
+// day. An open side is left out.
 func EventOf(kind string, fields map[string]any, zone string) (hierarchy.Event, error) {
 	e := hierarchy.Event{Op: hierarchy.Assert, Valid: hierarchy.Always}
+	// A link's own ends are called "from" and "to": its valid time is "since" and "until".
+	start, end := "from", "to"
+	if kind == "link" {
+		start, end = "since", "until"
+	}
 	body := map[string]any{}
 	for k, v := range fields {
-		if k != "from" && k != "to" || kind == "link" && k == "from" {
+		if k != start && k != end {
 			body[k] = v
 			continue
 		}
-		at, err := instantOf(v, zone, k == "to")
+		at, err := instantOf(v, zone, k == end)
 		if err != nil {
 			return e, fmt.Errorf("%s: %w", k, err)
 		}
-		if k == "to" {
+		if k == end {
 			e.Valid.To = at
 		} else {
 			e.Valid.From = at
-		}
-	}
-	if kind == "link" { // its "from" is an end of the link; its valid time is since–until
-		for k, to := range map[string]bool{"since": false, "until": true} {
-			v, ok := body[k]
-			if !ok {
-				continue
-			}
-			delete(body, k)
-			at, err := instantOf(v, zone, to)
-			if err != nil {
-				return e, fmt.Errorf("%s: %w", k, err)
-			}
-			if to {
-				e.Valid.To = at
-			} else {
-				e.Valid.From = at
-			}
 		}
 	}
 	var into any

@@ -457,16 +457,16 @@ func (p *PDP) questions(w world, c Change, events []hierarchy.Event) []*asked {
 			// What does not exist yet hangs from the tenant or operator above it.
 			if _, _, ok := view.Node(at); !ok {
 				if at = hierarchy.TenantID(at.Owner()); at.Key == "" {
-					at = p.operator(view)
+					at = operator(view)
 				} else if _, _, ok := view.Node(at); !ok {
-					at = p.operator(view)
+					at = operator(view)
 				}
 			}
 			places[key{actionOf(e.Kind), at}] = true
 		}
 	}
 	if c.Import != nil || len(places) == 0 {
-		at := p.operator(view)
+		at := operator(view)
 		if c.Import != nil && c.Import.Tenant != "" {
 			if t := hierarchy.TenantID(c.Import.Tenant); exists(view, t) {
 				at = t
@@ -501,7 +501,7 @@ func ownQuestion(actor authz.Subject, caller authz.Caller, action string, at hie
 func exists(v hierarchy.View, id hierarchy.ID) bool { _, _, ok := v.Node(id); return ok }
 
 // operator returns the operator's node: the one that `ward init` wrote.
-func (p *PDP) operator(v hierarchy.View) hierarchy.ID {
+func operator(v hierarchy.View) hierarchy.ID {
 	for f := range v.Facts(hierarchy.KindNode) {
 		if n := f.Event.Node; n != nil && n.ID.Type == hierarchy.OperatorType {
 			return n.ID
@@ -516,7 +516,7 @@ func (p *PDP) concerns(view hierarchy.View, e hierarchy.Event) []hierarchy.ID {
 	if e.Op != hierarchy.Assert {
 		f, ok := view.Fact(e.Fact)
 		if !ok {
-			return []hierarchy.ID{p.operator(view)}
+			return []hierarchy.ID{operator(view)}
 		}
 		e = f.Event
 	}
@@ -540,7 +540,7 @@ func (p *PDP) concerns(view hierarchy.View, e hierarchy.Event) []hierarchy.ID {
 	}
 	// Principals, persons, their links and grants, and policies are the
 	// operator's to change.
-	return []hierarchy.ID{p.operator(view)}
+	return []hierarchy.ID{operator(view)}
 }
 
 func sorted(m map[string]bool) []string {

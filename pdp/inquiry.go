@@ -120,7 +120,7 @@ func (p *PDP) permit(ctx context.Context, actor authz.Subject, caller authz.Call
 		return hierarchy.ID{}, err
 	}
 	view := w.graph.At(w.now, w.rev, w.confers)
-	a := ownQuestion(actor, caller, action, p.operator(view))
+	a := ownQuestion(actor, caller, action, operator(view))
 	j := w.judge(a)
 	if j.verdict.Effect {
 		return j.principal, nil
@@ -141,7 +141,7 @@ func (p *PDP) Permit(ctx context.Context, actor authz.Subject, caller authz.Call
 	if err != nil {
 		return err
 	}
-	a := ownQuestion(actor, caller, action, p.operator(w.graph.At(w.now, w.rev, w.confers)))
+	a := ownQuestion(actor, caller, action, operator(w.graph.At(w.now, w.rev, w.confers)))
 	j := w.judge(a)
 	seq, err := p.append(ctx, &recording{kind: audit.Decision, world: w, head: cur.head, items: []item{{a, j}}})
 	if err != nil {

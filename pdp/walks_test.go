@@ -15,7 +15,7 @@ const family = `
 	node Tenant:general
 	Tenant:general operatedBy Operator:ward
 	node HealthSystem:general/hs
-	HealthSystem:general/hs memberOf Tenant:general
+	HealthSystem:general/hs partOf Tenant:general
 	node Patient:general/leo
 	Patient:general/leo partOf HealthSystem:general/hs
 	person Person:leo born 2008-11-25 in US-NY
@@ -84,8 +84,8 @@ const client = `
 	Coverage:zeta/cov9 enrolledIn Group:zeta/g1
 	node Pharmacy:p1
 	node Pharmacy:p2
-	Pharmacy:p1 memberOf Network:network
-	Pharmacy:p2 memberOf Network:network
+	Pharmacy:p1 partOf Network:network
+	Pharmacy:p2 partOf Network:network
 	person Person:pat
 	Person:pat owns Coverage:acme/cov1
 	Tenant:acme has claims
@@ -338,7 +338,7 @@ func TestACrashBetweenChangeRecordAndAppend(t *testing.T) {
 	s := open(t, pbm(), "2026-11-24T12:00:00Z")
 	s.know(client)
 	// The process dies after the change record: the ledger has it, the store does not.
-	b := &hierarchy.Batch{Time: s.p.graph.LastTime(), Events: []hierarchy.Event{mustEvent(t, "node Group:acme/lost")}}
+	b := &hierarchy.Batch{Time: s.p.graph.LastTime(), Provenance: hierarchy.Provenance{Who: hierarchy.ID{Type: "Admin", Key: "ana"}}, Events: []hierarchy.Event{mustEvent(t, "node Group:acme/lost")}}
 	tip := s.p.graph.Tip()
 	b.Revision, b.Prev, b.Record = tip.Revision+1, tip.Hash, s.ledger.Size()
 	body, err := hierarchy.Encode(b)

@@ -273,14 +273,15 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 }
 
 // resolveObject resolves one of Ward's own objects, which hangs from the nodes
-// that the PDP itself found it to concern.
+// that the PDP itself found it to concern, and from the operator, who runs all
+// of it.
 func (j *judging) resolveObject() (policies.Entity, authz.Code) {
 	if len(j.asked.Hangs) == 0 {
 		return policies.Entity{}, authz.UnknownResource
 	}
 	j.read = j.now
 	j.anchors = j.asked.Hangs
-	j.scopes = j.view.Closure(j.asked.Hangs...)
+	j.scopes = j.view.Closure(append([]hierarchy.ID{operator(j.view)}, j.asked.Hangs...)...)
 	j.tenant = j.asked.Hangs[0].Owner()
 	return j.entity(j.asked.Resource.ID, nil)
 }

@@ -205,6 +205,13 @@ func (c *checker) sources(p *pack, owners map[types.EntityType][]any) {
 			c.optionalNames[types.String(s.name)] = true
 		}
 	}
+	// A graph resource and its node type are one entity, with one set of attributes.
+	for _, r := range desc.cat.Resources {
+		if n := desc.cat.Nodes[r.Node]; r.Kind == KindGraph && n != nil && n.Entity == r.Entity {
+			maps.Copy(n.Attributes, r.Attributes)
+			r.Attributes = n.Attributes
+		}
+	}
 	ns := string(desc.cat.Namespace)
 	for _, owner := range slices.Sorted(maps.Keys(owners)) {
 		for _, name := range slices.Sorted(maps.Keys(c.schema.Entities[owner].Shape)) {

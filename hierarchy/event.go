@@ -241,8 +241,8 @@ type Grant struct {
 	// ID is unique among all grants ever, given by the writer: letters, digits
 	// and '-', at most 64 bytes. Tokens carry it.
 	ID string `json:"id"`
-	// Type is the legal form: parent, guardian, poa-health, adult-proxy,
-	// caregiver, executor, org-delegate, broker-of-record.
+	// Type is the legal form, one that the pack names: parent, guardian,
+	// adult-proxy, org-delegate, …
 	Type string `json:"type"`
 	// Grantor is who gives: a person, a principal or a node (an organisation).
 	Grantor ID `json:"grantor"`

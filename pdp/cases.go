@@ -66,7 +66,7 @@ func testGraph(set *policies.Set, facts []policies.Fact) (*hierarchy.Graph, erro
 		}
 		events = append(events, e)
 	}
-	b := &hierarchy.Batch{Revision: 1, Events: events}
+	b := &hierarchy.Batch{Revision: 1, Events: events, Provenance: hierarchy.Provenance{Who: hierarchy.ID{Type: "Admin", Key: "test"}}}
 	if err := g.Check(b); err != nil {
 		return nil, err
 	}

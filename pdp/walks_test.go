@@ -208,7 +208,7 @@ func TestTheCoarseQuestionThenTheRecord(t *testing.T) {
 	// The gateway knows the route and nothing of the record.
 	s.want(request("gateway", "user:bo", "route.call", "route:claims.get"), "allow permitted")
 	// A path id and properties from a gateway open nothing: it is no authority.
-	s.want(request("gateway", "user:bo", "claim.view", "claim:c1", claim("Coverage:acme/cov1", "Pharmacy:p1", "2026-06-01", "routine")...), "deny attribute_missing")
+	s.want(request("gateway", "user:bo", "claim.view", "claim:c1", claim("Coverage:acme/cov1", "Pharmacy:p1", "2026-06-01", "routine")...), "deny anchor_missing")
 	// The module has loaded the record.
 	s.want(request("claims-service", "user:bo", "claim.view", "claim:c1", claim("Coverage:acme/cov1", "Pharmacy:p1", "2026-06-01", "routine")...), "allow permitted")
 }

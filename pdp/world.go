@@ -167,10 +167,11 @@ func wide(b bool) int {
 	return 0
 }
 
-// resolveNode resolves a resource that is a node of the graph, read at now.
+// resolveNode resolves a resource that is a node of the graph, read at now. Its
+// id is the node's own ("Coverage:acme/c1").
 func (j *judging) resolveNode() (policies.Entity, authz.Code) {
-	id, err := hierarchy.ParseID(j.resource.Node + ":" + j.asked.Resource.ID)
-	if err != nil {
+	id, err := hierarchy.ParseID(j.asked.Resource.ID)
+	if err != nil || id.Type != j.resource.Node {
 		return policies.Entity{}, authz.UnknownResource
 	}
 	node, _, ok := j.view.Node(id)
@@ -194,6 +195,11 @@ func (j *judging) resolveNode() (policies.Entity, authz.Code) {
 func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 	rt, props := j.resource, j.asked.Resource.Props
 	j.read = j.now
+	for _, anchor := range rt.Anchors {
+		if _, sent := props[anchor.Property]; !sent {
+			return policies.Entity{}, authz.AnchorMissing
+		}
+	}
 	if rt.Instant != "" {
 		s, ok := props[rt.Instant].(string)
 		if !ok {
@@ -224,10 +230,7 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 	}
 	var owner hierarchy.ID
 	for _, anchor := range rt.Anchors {
-		v, sent := props[anchor.Property]
-		if !sent {
-			return policies.Entity{}, authz.AnchorMissing
-		}
+		v := props[anchor.Property]
 		if v == nil {
 			continue // the authority says that there is none
 		}

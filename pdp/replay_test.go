@@ -1,0 +1,329 @@
+package pdp
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/hierarchy/boltstore"
+	"github.com/ward-authz/ward/pdp/audit"
+	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
+)
+
+func TestOneThousandEvaluationsGiveOneEncoding(t *testing.T) {
+	s := open(t, pbm(), "2026-11-20T12:00:00Z")
+	s.know(family)
+	s.know(client)
+	for i := range 5 { // several grants, so that several attempts run
+		s.know(fmt.Sprintf("grant x-%d adult-proxy User:mia for Person:leo can lab.view,lab.search,claim.view", i))
+	}
+	r := request("labs-service", "user:mia", "lab.view", "lab:l1", lab("l1", "routine")...)
+	r.Context = map[string]any{"b": 1, "a": 2, "c": "x"}
+	w, err := s.p.world(s.p.current.Load())
+	must(t, err)
+	seen := map[string]int{}
+	for range 1000 {
+		a := convert(&r, w.set.Catalogue())
+		j := w.judge(&a)
+		b, err := json.Marshal(j.verdict)
+		must(t, err)
+		seen[string(b)+j.digest()+requestDigest(&a)]++
+	}
+	if len(seen) != 1 {
+		t.Fatalf("1,000 evaluations gave %d encodings", len(seen))
+	}
+}
+
+// variant returns the shipped pack with one more policy, so that sets differ.
+func variant(t testing.TB, n int) *policies.Set {
+	files := map[string][]byte{}
+	for k, v := range policies.PBM() {
+		files[k] = v
+	}
+	files["variant.cedar"] = []byte(fmt.Sprintf(`
+@id("variant.%d")
+forbid (principal is PBM::User, action == PBM::Action::"claim.view", resource is PBM::Claim)
+when { principal.persons.contains(PBM::Person::"nobody%d") };
+`, n, n))
+	set, err := policies.Compile(files)
+	must(t, err)
+	return set
+}
+
+// overflowing returns a pack with a forbid that overflows for one caller's context.
+func overflowing(t testing.TB) *policies.Set {
+	files := map[string][]byte{}
+	for k, v := range policies.PBM() {
+		files[k] = v
+	}
+	files["overflow.cedar"] = []byte(`
+@id("broken")
+forbid (principal is PBM::User, action == PBM::Action::"claim.view", resource is PBM::Claim)
+when { context.aal + 9223372036854775807 > 0 };
+`)
+	set, err := policies.Compile(files)
+	must(t, err)
+	return set
+}
+
+func TestAForbidThatErrorsDenies(t *testing.T) {
+	s := open(t, pbm(), "2026-11-24T12:00:00Z")
+	s.know(client)
+	ask := request("claims-service", "user:bo", "claim.view", "claim:c1", claim("Coverage:acme/cov1", "Pharmacy:p1", "2026-06-01", "routine")...)
+	s.want(ask, "allow permitted")
+	_, err := s.p.Activate(context.Background(), Change{Actor: s.admin, Caller: adminCaller, Why: "a mistake"}, overflowing(t))
+	if err != nil {
+		// The pack's own tests notice the mistake, as they should; put it in force all the same.
+		var failed *TestsFailed
+		if !asTests(err, &failed) {
+			t.Fatal(err)
+		}
+		s.force(overflowing(t))
+	}
+	d := s.want(ask, "deny indeterminate")
+	if d.Cedar != "allow" || len(d.Errors) != 1 || d.Errors[0] != "broken" {
+		t.Errorf("cedar's own answer %q, errors %q; want allow beside it, and the policy named", d.Cedar, d.Errors)
+	}
+}
+
+func asTests(err error, into **TestsFailed) bool {
+	e, ok := err.(*TestsFailed)
+	if ok {
+		*into = e
+	}
+	return ok
+}
+
+// force activates a set without running its tests.
+func (s *site) force(set *policies.Set) {
+	s.t.Helper()
+	digest, err := s.store.PutBlob(context.Background(), set.Archive())
+	must(s.t, err)
+	s.change(hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindActivation, Valid: hierarchy.Always,
+		Activation: &hierarchy.Activation{Digest: digest, Name: set.Name()}})
+}
+
+// record drives a site through decisions, policy changes and fact changes.
+func record(t testing.TB, s *site, decisions, sets, changes int) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	s.know(family)
+	s.know(client)
+	users := []string{"bo", "bea", "phil", "olga", "nick", "pat", "mia", "leo", "nobody"}
+	sens := []string{"routine", "part2", "behavioral"}
+	coverages := []any{"Coverage:acme/cov1", "Coverage:zeta/cov9", "Coverage:acme/none", nil}
+	pharmacies := []any{"Pharmacy:p1", "Pharmacy:p2", nil}
+	one := func() authz.Request {
+		u := users[rng.IntN(len(users))]
+		switch rng.IntN(4) {
+		case 0:
+			return request("labs-service", "user:"+u, "lab.view", fmt.Sprint("lab:l", rng.IntN(50)), lab("", sens[rng.IntN(3)])...)
+		case 1:
+			return request("shell", "user:"+u, "feature.see", "feature:claims.search")
+		default:
+			return request("claims-service", "user:"+u, "claim.view", fmt.Sprint("claim:c", rng.IntN(50)),
+				claim(coverages[rng.IntN(len(coverages))], pharmacies[rng.IntN(3)], fmt.Sprintf("2026-%02d-15", 1+rng.IntN(12)), sens[rng.IntN(3)])...)
+		}
+	}
+	due := func(i, n int) int { return i * (n + 1) / decisions } // how many of n are due at decision i
+	ctx := context.Background()
+	nSets, nChanges, erroring := 0, 0, 0
+	broken := overflowing(t)
+	for i := 0; i < decisions; {
+		if due(i, sets) > nSets && nSets < sets {
+			nSets++
+			if nSets%4 == 0 {
+				s.force(broken)
+			} else {
+				s.force(variant(t, nSets))
+			}
+		}
+		if due(i, changes) > nChanges && nChanges < changes {
+			nChanges++
+			s.know(fmt.Sprintf("node Group:acme/x%d\nprincipal User:u%d\nUser:u%d holds broker at Group:acme/x%d\ngrant r-%d adult-proxy User:u%d for Person:leo can lab.view", nChanges, nChanges, nChanges, nChanges, nChanges, nChanges))
+		}
+		n := 1
+		if rng.IntN(10) == 0 {
+			n = 2 + rng.IntN(5)
+		}
+		var rs []authz.Request
+		for range n {
+			rs = append(rs, one())
+		}
+		ds, err := s.p.DecideAll(ctx, rs, authz.ExecuteAll)
+		must(t, err)
+		for _, d := range ds {
+			if d.Code == authz.Indeterminate {
+				erroring++
+			}
+		}
+		i += n
+	}
+	if nSets < sets || nChanges < changes || erroring == 0 {
+		t.Fatalf("recorded under %d sets and %d changes with %d erroring forbids", nSets, nChanges, erroring)
+	}
+}
+
+// TestMain lets the test binary replay a site as a process of its own.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("WARD_TEST_REPLAY"); dir != "" {
+		os.Exit(replayProcess(dir))
+	}
+	os.Exit(m.Run())
+}
+
+// replayProcess replays everything in a folder and prints what came of it.
+func replayProcess(dir string) int {
+	ctx := context.Background()
+	out, err := replayAll(ctx, dir)
+	if err != nil {
+		fmt.Println("INTEGRITY", err)
+		return 7
+	}
+	fmt.Println(out)
+	if strings.Contains(out, "different=0") {
+		return 0
+	}
+	return 6
+}
+
+func replayAll(ctx context.Context, dir string) (string, error) {
+	keys, err := audit.OpenKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return "", err
+	}
+	if _, err := audit.Verify(filepath.Join(dir, "ledger"), keys.Verifier(), nil); err != nil {
+		return "", err
+	}
+	store, err := boltstore.OpenReadOnly(filepath.Join(dir, "store.db"))
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	rep, err := NewReplayer(ctx, store, keys)
+	if err != nil {
+		return "", err
+	}
+	reader, err := audit.OpenReader(filepath.Join(dir, "ledger"), keys.Verifier())
+	if err != nil {
+		return "", err
+	}
+	items, different := 0, 0
+	for e, err := range reader.All() {
+		if err != nil {
+			return "", err
+		}
+		r, err := rep.Replay(ctx, e)
+		if err != nil {
+			return "", err
+		}
+		items += r.Items
+		different += len(r.Differences)
+	}
+	return fmt.Sprintf("items=%d different=%d", items, different), nil
+}
+
+// boltSite is a site whose store is a file.
+func boltSite(t testing.TB, set *policies.Set, at string) *site {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "store.db")
+	must(t, boltstore.Create(path))
+	store, err := boltstore.Open(path)
+	must(t, err)
+	s := openOn(t, set, at, store)
+	s.t = t
+	t.Cleanup(func() { store.Close() })
+	return s
+}
+
+func TestReplayInAnotherProcess(t *testing.T) {
+	s := boltSite(t, pbm(), "2026-11-20T12:00:00Z")
+	decisions := count(2_000, 10_000)
+	record(t, s, decisions, 20, 200)
+	dir := s.freeze(t)
+	text, code := replayIn(t, dir)
+	if code != 0 || !strings.Contains(text, "different=0") {
+		t.Fatalf("exit %d: %s", code, text)
+	}
+	t.Logf("re-derived by another process: %s (changes included)", text)
+
+	// A changed byte, anywhere, is reported.
+	rng := rand.New(rand.NewPCG(3, 4))
+	segments, _ := filepath.Glob(filepath.Join(dir, "ledger", "*"))
+	files := []string{filepath.Join(dir, "store.db")}
+	for _, f := range segments {
+		if st, err := os.Stat(f); err == nil && st.Size() > 1000 && !st.IsDir() {
+			files = append(files, f)
+		}
+	}
+	for _, f := range files {
+		for range count(3, 20) {
+			copyDir := clone(t, dir)
+			target := filepath.Join(copyDir, strings.TrimPrefix(f, dir))
+			what := flipInPayload(t, target, rng)
+			if what == "" {
+				continue
+			}
+			text, code := replayIn(t, copyDir)
+			if code != 7 {
+				t.Errorf("%s: a changed byte (%s) gives exit %d: %s", filepath.Base(f), what, code, text)
+			}
+		}
+	}
+}
+
+// freeze closes a site and gathers its store, ledger and keys in one folder.
+func (s *site) freeze(t testing.TB) string {
+	must(t, s.ledger.Close())
+	f, err := os.Create(filepath.Join(s.dir, "store.db"))
+	must(t, err)
+	must(t, s.store.CopyTo(context.Background(), f))
+	must(t, f.Close())
+	return s.dir
+}
+
+func clone(t testing.TB, dir string) string {
+	to := t.TempDir()
+	must(t, os.CopyFS(filepath.Join(to, "c"), os.DirFS(dir)))
+	return filepath.Join(to, "c")
+}
+
+// flipInPayload changes one byte of stored evidence: in a store's file one
+// inside a revision or a policy set, in a ledger's any.
+func flipInPayload(t testing.TB, path string, rng *rand.Rand) string {
+	b, err := os.ReadFile(path)
+	must(t, err)
+	at := rng.IntN(len(b))
+	if strings.HasSuffix(path, "store.db") {
+		marks := []string{`"assignment":{"principal"`, `"permit (`, `"grantee":"`, `guard.block`, `"why":"test"`}
+		mark := marks[rng.IntN(len(marks))]
+		i := strings.LastIndex(string(b), mark)
+		if i < 0 {
+			return ""
+		}
+		at = i + len(mark) - 2
+	}
+	b[at] ^= 0x01
+	must(t, os.WriteFile(path, b, 0o600))
+	return fmt.Sprintf("offset %d", at)
+}
+
+func replayIn(t testing.TB, dir string) (string, int) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "WARD_TEST_REPLAY="+dir)
+	out, err := cmd.CombinedOutput()
+	code := 0
+	if e, ok := err.(*exec.ExitError); ok {
+		code = e.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out)), code
+}

@@ -147,12 +147,12 @@ func (c *checker) grant(p *pack, e resolved.Entity, file string, line int) {
 		set, isSet := t.(resolved.SetType)
 		ok := name == "type" && typeText(t) == "String"
 		if name == "covers" && isSet {
-			et, isEntity := set.Element.(resolved.EntityType)
-			_, isEnum := c.schema.Enums[types.EntityType(et)]
-			ok = isEntity && isEnum
+			sensitivity := types.EntityType(p.desc.cat.Namespace + "::Sensitivity")
+			_, isEnum := c.schema.Enums[sensitivity]
+			ok = isEnum && set.Element == resolved.IsType(resolved.EntityType(sensitivity))
 		}
-		if !ok {
-			c.diags.add(file, line, 1, CodeEntityReserved, "a Grant has covers, a set of an enumeration, and type, a String; not %s: %s", name, typeText(t))
+		if !ok || e.Shape[name].Optional {
+			c.diags.add(file, line, 1, CodeEntityReserved, "a Grant has covers, a set of the enumeration Sensitivity, and type, a String; not %s: %s", name, typeText(t))
 		}
 	}
 }
@@ -200,6 +200,15 @@ func (c *checker) sources(p *pack, owners map[types.EntityType][]any) {
 		if r, isResource := s.owner.(*ResourceType); isResource && s.from == FromFact && r.Kind != KindGraph {
 			c.diags.addAt(s.place, CodeValueInvalid, "only graph resources have facts")
 		}
+		if s.from == FromWard {
+			if want := wardAttribute(s.owner, s.name, desc.cat.Namespace); !slices.Contains(want, attr.Type) {
+				text := "Ward gives no such attribute here"
+				if len(want) > 0 {
+					text = "Ward gives " + strings.Join(want, " or ")
+				}
+				c.diags.addAt(s.place, CodeWardUnknown, "%s: %s; the schema has %s", s.name, text, attr.Type)
+			}
+		}
 		if s.from == FromSent && a.Optional {
 			c.optional[optionalKey{owner, types.String(s.name)}] = true
 			c.optionalNames[types.String(s.name)] = true
@@ -222,6 +231,37 @@ func (c *checker) sources(p *pack, owners map[types.EntityType][]any) {
 			}
 		}
 	}
+}
+
+// wardAttribute returns the types that an attribute may have which the decision
+// point gives, or none when it gives no such attribute.
+func wardAttribute(owner any, name, ns string) []string {
+	persons := []string{"Set<" + ns + "::Person>"}
+	kind := KindGraph
+	switch o := owner.(type) {
+	case *PrincipalType:
+		if name == "persons" || name == "family" {
+			return persons
+		}
+		return nil
+	case *ResourceType:
+		kind = o.Kind
+	}
+	switch {
+	case name == "entitled":
+		return []string{"Bool"}
+	case kind == KindRoute && name == "write":
+		return []string{"Bool"}
+	case kind == KindRoute && (name == "capability" || name == "scope"), kind == KindFeature && name == "capability":
+		return []string{"String"}
+	case kind == KindFeature || kind == KindRoute:
+		return nil
+	case name == "owners":
+		return persons
+	case name == "blocked":
+		return []string{"Set<" + ns + "::User>"}
+	}
+	return nil
 }
 
 func (c *checker) attribute(s source, a resolved.Attribute) *Attribute {
@@ -612,7 +652,7 @@ func (c *checker) policy(p *pack, pol *Policy) {
 	applies := c.applicable(pol)
 	if !p.builtin {
 		for _, uid := range applies {
-			if uid.Type != wardNamespace+"::Action" {
+			if uid.Type != WardNamespace+"::Action" {
 				continue
 			}
 			switch {
@@ -624,7 +664,7 @@ func (c *checker) policy(p *pack, pol *Policy) {
 		}
 		if pol.Module != "" && !pol.Forbid {
 			for _, uid := range applies {
-				if m := p.desc.actionModule[string(uid.ID)]; uid.Type != wardNamespace+"::Action" && m != pol.Module {
+				if m := p.desc.actionModule[string(uid.ID)]; uid.Type != WardNamespace+"::Action" && m != pol.Module {
 					add(CodeModulePermit, "module %q may permit its own actions only, not %q", pol.Module, string(uid.ID))
 				}
 			}

@@ -93,9 +93,6 @@ func (s *Set) Cases() []Case { return slices.Clone(s.cases) }
 //go:embed builtin
 var builtin embed.FS
 
-// wardNamespace is the namespace of the built-in set.
-const wardNamespace = "Ward"
-
 // pack is one pack on its way to a Set: the user's or Ward's own.
 type pack struct {
 	diags    *Diagnostics
@@ -261,8 +258,8 @@ func (p *pack) mergeOne(merged, s *schemaast.Schema, file string) bool {
 	for _, name := range slices.Sorted(maps.Keys(s.Namespaces)) {
 		ns := s.Namespaces[name]
 		switch {
-		case string(name) == wardNamespace && !p.builtin || strings.HasPrefix(string(name), wardNamespace+"::"):
-			p.diags.add(file, 1, 1, CodeNamespaceReserved, "the namespace %s is Ward's own", wardNamespace)
+		case string(name) == WardNamespace && !p.builtin || strings.HasPrefix(string(name), WardNamespace+"::"):
+			p.diags.add(file, 1, 1, CodeNamespaceReserved, "the namespace %s is Ward's own", WardNamespace)
 			ok = false
 			continue
 		case string(name) != p.desc.cat.Namespace:

@@ -109,6 +109,7 @@ const (
 	CodeEntityUndeclared  = "entity_undeclared"
 	CodeAttributeUnknown  = "attribute_unknown"
 	CodeAttributeType     = "attribute_type"
+	CodeWardUnknown       = "ward_unknown"
 	CodeSourceMissing     = "source_missing"
 	CodeSourceDuplicate   = "source_duplicate"
 	CodeNodeUnknown       = "node_unknown"

@@ -22,12 +22,14 @@ func testPack(policies string) map[string][]byte {
 namespace T {
   entity Scope;
   entity Level enum ["low", "high"];
+  entity Sensitivity enum ["routine", "other"];
+  entity Grant = { covers: Set<Sensitivity>, type: String };
   entity Node in [Scope];
   entity User in [Scope] = { level: Level, name: String, until?: datetime } tags Set<Scope>;
   entity Robot = { n: Long } tags Set<Scope>;
-  entity Doc in [Scope] = { owner: User, n: Long, from: datetime, to: datetime, secret?: Bool };
+  entity Doc in [Scope] = { n: Long, from: datetime, to: datetime, secret?: Bool };
   entity Box in [Scope] = { n: Long };
-  type Session = { now: datetime, aal: Long, ip?: ipaddr, action?: { hard?: Bool } };
+  type Session = { now: datetime, aal: Long, ip?: ipaddr, grant?: Grant, action?: { hard?: Bool } };
   action "all", "reading";
   action "doc.view" in ["reading"] appliesTo { principal: [User, Robot], resource: [Doc, Box], context: Session };
   action "doc.edit" in ["all"] appliesTo { principal: [User], resource: [Doc], context: Session };
@@ -50,7 +52,7 @@ resources:
     entity: Doc
     authority: [svc]
     anchors: {node: Node}
-    attributes: {owner: ward, n: sent, from: sent, to: sent, secret: sent}
+    attributes: {n: sent, from: sent, to: sent, secret: sent}
   box:
     kind: sent
     entity: Box
@@ -133,7 +135,7 @@ func randomPolicies(r *rand.Rand, n int) string {
 			conds = append(conds, `principal.level == T::Level::"high"`, `principal.name like "a*"`)
 		}
 		if docOnly {
-			conds = append(conds, `resource.owner.name == "ann"`, `context.now < resource.to`, `context.now >= resource.from && context.now <= resource.to`)
+			conds = append(conds, `context has grant && context.grant.type == "ann"`, `context.now < resource.to`, `context.now >= resource.from && context.now <= resource.to`)
 		}
 		for range r.IntN(3) {
 			fmt.Fprintf(&b, "\n%s { %s }", pick("when", "unless"), conds[r.IntN(len(conds))])
@@ -171,15 +173,17 @@ func randomQuestion(r *rand.Rand) *Question {
 		q.Principal = Entity{Ref: ref("Robot", "r"), Attrs: map[string]Value{"n": int64(r.IntN(5))}}
 	}
 	q.Resource = Entity{Ref: ref("Doc", fmt.Sprintf("d%d", r.IntN(3))), Parents: scopes(4), Attrs: map[string]Value{
-		"n": int64(r.IntN(12)), "owner": ref("User", "u9"),
+		"n":    int64(r.IntN(12)),
 		"from": Datetime(r.IntN(50)), "to": Datetime(r.IntN(100))}}
 	if r.IntN(4) == 0 && q.Action != "doc.edit" {
 		q.Resource = Entity{Ref: ref("Box", "b"), Parents: scopes(4), Attrs: map[string]Value{"n": int64(r.IntN(12))}}
 	}
 	q.Context = map[string]Value{"now": Datetime(r.IntN(100)), "aal": int64(r.IntN(4))}
 	if r.IntN(2) == 0 {
-		owner := user(9)
-		q.Others = []Entity{owner}
+		q.Context["grant"] = ref("Grant", "g")
+		if r.IntN(3) > 0 {
+			q.Others = []Entity{{Ref: ref("Grant", "g"), Attrs: map[string]Value{"covers": []Value{}, "type": []string{"ann", "bob"}[r.IntN(2)]}}}
+		}
 	}
 	return q
 }
@@ -338,14 +342,14 @@ func TestUntilIsExact(t *testing.T) {
 
 func TestUntilOfOtherUses(t *testing.T) {
 	for cond, want := range map[string]int64{
-		`context.now.durationSince(resource.from) < duration("1h")`: 10,
-		`context.now.offset(duration("1h")) > resource.to`:          10,
-		`context.now < resource.to.offset(duration("1ms"))`:         51,
-		`context.now < context.now.offset(duration("1ms"))`:         10,
-		`[context.now].contains(resource.to)`:                       10,
-		`context.aal >= 0`:                                          math.MaxInt64,
-		`context has now`:                                           math.MaxInt64,
-		`context.now < resource.from`:                               math.MaxInt64, // passed already
+		`context.now.durationSince(resource.from) < duration("1h")`:                    10,
+		`context.now.offset(duration("1h")) > resource.to`:                             10,
+		`context.now < resource.to.offset(duration("1ms"))`:                            51,
+		`context.now < context.now.offset(duration("1ms"))`:                            10,
+		`[context.now].contains(resource.to)`:                                          10,
+		`context.aal >= 0`:                                                             math.MaxInt64,
+		`context has now`:                                                              math.MaxInt64,
+		`context.now < resource.from`:                                                  math.MaxInt64, // passed already
 		`principal is T::User && principal has until && context.now < principal.until`: math.MaxInt64, // the operand cannot be read
 	} {
 		s := mustCompile(t, testPack(fmt.Sprintf("@id(\"a\") permit (principal, action == T::Action::\"doc.view\", resource is T::Doc) when { %s };", cond)))
@@ -363,13 +367,13 @@ func TestErrorsAreComplete(t *testing.T) {
 	s := mustCompile(t, testPack(`
 @id("a.permit") permit (principal, action, resource is T::Doc);
 @id("b.attribute") forbid (principal is T::User, action, resource is T::Doc) when { principal.name == "x" };
-@id("c.entity") forbid (principal, action, resource is T::Doc) when { resource.owner.name == "x" };
+@id("c.entity") forbid (principal, action, resource is T::Doc) when { context has grant && context.grant.type == "x" };
 @id("d.overflow") forbid (principal, action, resource is T::Doc) when { resource.n + 9223372036854775807 > 0 };
 @id("e.fine") forbid (principal, action, resource is T::Doc) when { resource.n == 0 };
 `))
 	q := &Question{Principal: Entity{Ref: ref("User", "u")}, Action: "doc.view",
-		Resource: Entity{Ref: ref("Doc", "d"), Attrs: map[string]Value{"n": int64(1), "owner": ref("User", "gone")}},
-		Context:  map[string]Value{"now": Datetime(0)}}
+		Resource: Entity{Ref: ref("Doc", "d"), Attrs: map[string]Value{"n": int64(1)}},
+		Context:  map[string]Value{"now": Datetime(0), "grant": ref("Grant", "gone")}}
 	out := s.Evaluate(q)
 	got := map[string]string{}
 	for _, e := range out.Errors {
@@ -469,7 +473,7 @@ func BenchmarkEvaluate(b *testing.B) {
 		Principal: Entity{Ref: ref("User", "u0"), Attrs: map[string]Value{"level": ref("Level", "high"), "name": "ann"},
 			Parents: []Ref{ref("Scope", "a"), ref("Scope", "b"), ref("Scope", "c"), ref("Scope", "s0"), ref("Scope", "e")}},
 		Action: "doc.view",
-		Resource: Entity{Ref: ref("Doc", "d"), Attrs: map[string]Value{"n": int64(5), "owner": ref("User", "u9"), "from": Datetime(0), "to": Datetime(90)},
+		Resource: Entity{Ref: ref("Doc", "d"), Attrs: map[string]Value{"n": int64(5), "from": Datetime(0), "to": Datetime(90)},
 			Parents: []Ref{ref("Scope", "r1"), ref("Scope", "r2"), ref("Scope", "r3"), ref("Scope", "r4"), ref("Scope", "s0")}},
 		Context: map[string]Value{"now": Datetime(10), "aal": int64(2)},
 	}

@@ -104,7 +104,7 @@ func buildIndex(cat *Catalogue, rs *resolved.Schema, policies []*Policy) map[str
 	below := map[types.EntityUID][]*actionIndex{} // group -> actions in it
 	var all []*actionIndex
 	for _, name := range sortedKeys(cat.Actions) {
-		for _, ns := range []string{cat.Namespace, wardNamespace} {
+		for _, ns := range []string{cat.Namespace, WardNamespace} {
 			uid := types.NewEntityUID(types.EntityType(ns+"::Action"), types.String(name))
 			if _, ok := rs.Actions[uid]; !ok {
 				continue

@@ -152,4 +152,3 @@ func endAt(kind Kind, f FactID, at Instant) Event {
 }
 
 func void(kind Kind, f FactID) Event { return Event{Op: Void, Kind: kind, Fact: f} }
-

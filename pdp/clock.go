@@ -23,26 +23,30 @@ const (
 // clock gives the one reading of `now` that a request uses. It never goes
 // backwards and never precedes what is already written.
 type clock struct {
-	read  func() time.Time
+	// read returns the wall time, and how far the monotonic clock has moved
+	// since start.
+	read  func() (wall time.Time, monotonic time.Duration)
 	start time.Time
 
 	mu   sync.Mutex
 	last hierarchy.Instant
 }
 
-func newClock(read func() time.Time) *clock {
-	if read == nil {
-		read = time.Now
+// newClock reads the machine's clocks, or the given one alone.
+func newClock(given func() time.Time) *clock {
+	if given != nil {
+		start := given()
+		return &clock{start: start, read: func() (time.Time, time.Duration) { t := given(); return t, t.Sub(start) }}
 	}
-	return &clock{read: read, start: read()}
+	start := time.Now()
+	return &clock{start: start.Round(0), read: func() (time.Time, time.Duration) { t := time.Now(); return t.Round(0), t.Sub(start) }}
 }
 
 // now returns the instant to decide at, or an outage when the clock cannot be
 // trusted.
 func (c *clock) now() (hierarchy.Instant, error) {
-	t := c.read()
-	wall := t.Round(0).Sub(c.start.Round(0))
-	if drift := wall - t.Sub(c.start); drift > maxDrift || drift < -maxDrift {
+	t, monotonic := c.read()
+	if drift := t.Sub(c.start) - monotonic; drift > maxDrift || drift < -maxDrift {
 		return 0, &authz.Error{Kind: authz.Outage, Code: authz.ClockFailed, Text: "the wall clock moved against the monotonic clock: restart after the clock is right"}
 	}
 	now := hierarchy.At(t)

@@ -97,7 +97,10 @@ var (
 
 const day = hierarchy.Instant(24 * 3600 * 1000)
 
-// newMaze builds a world whose times are days 0 to 9.
+// epoch is day 0 of the mazes.
+const epoch = 20_000 * day
+
+// newMaze builds a world whose times are days 0 to 12.
 func newMaze(t testing.TB, seed uint64) *maze {
 	m := &maze{rng: rand.New(rand.NewPCG(seed, 7)), g: hierarchy.NewGraph(), parent: map[hierarchy.ID]hierarchy.ID{},
 		from: map[hierarchy.ID]hierarchy.Interval{}, owns: map[hierarchy.ID][]hierarchy.ID{}}
@@ -208,10 +211,10 @@ func (m *maze) apply(t testing.TB, events []hierarchy.Event) {
 func (m *maze) interval() hierarchy.Interval {
 	switch m.rng.IntN(4) {
 	case 0:
-		from := hierarchy.Instant(m.rng.IntN(8)) * day
+		from := epoch + hierarchy.Instant(m.rng.IntN(8))*day
 		return hierarchy.Interval{From: from, To: from + hierarchy.Instant(1+m.rng.IntN(4))*day}
 	case 1:
-		return hierarchy.Interval{From: hierarchy.Instant(m.rng.IntN(8)) * day, To: hierarchy.Forever}
+		return hierarchy.Interval{From: epoch + hierarchy.Instant(m.rng.IntN(8))*day, To: hierarchy.Forever}
 	}
 	return hierarchy.Always
 }
@@ -241,8 +244,8 @@ type docQuestion struct {
 }
 
 func (m *maze) question() docQuestion {
-	q := docQuestion{user: m.users[m.rng.IntN(len(m.users))], now: hierarchy.Instant(m.rng.IntN(10))*day + hierarchy.Instant(m.rng.IntN(3)-1),
-		at: hierarchy.Instant(m.rng.IntN(10)) * day, anchors: map[string]hierarchy.ID{}}
+	q := docQuestion{user: m.users[m.rng.IntN(len(m.users))], now: epoch + hierarchy.Instant(m.rng.IntN(10))*day + hierarchy.Instant(m.rng.IntN(3)-1),
+		at: epoch + hierarchy.Instant(m.rng.IntN(10))*day, anchors: map[string]hierarchy.ID{}}
 	// Half of the questions are about something near the user.
 	if m.rng.IntN(2) == 0 {
 		for _, f := range m.facts {

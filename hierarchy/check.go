@@ -313,7 +313,7 @@ func (w *world) end(i int, e *Event) *Refusal {
 		return refuse(i, e, CodeUnknownFact, unknown)
 	}
 	if !ok {
-		_, ref, by, ok := w.g.current(e.Fact, e.Kind, w.m)
+		_, ref, by, ok := w.g.current(e.Fact, e.Kind, w.m, w.tip)
 		if !ok {
 			return refuse(i, e, CodeUnknownFact, unknown)
 		}

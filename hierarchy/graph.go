@@ -462,10 +462,10 @@ func (g *Graph) importOf(b *Batch) (*openImport, *Refusal) {
 	return nil, nil
 }
 
-// current returns the place and the last row of a fact as a batch of import m
-// may touch it: by has another import that is ending it.
-func (g *Graph) current(f FactID, kind Kind, m *openImport) (place uint32, ref rowRef, by *openImport, ok bool) {
-	if f.Revision == 0 || f.Revision > g.state.Load().tip.Revision {
+// current returns the place and the last row of a fact of a revision up to last,
+// as a batch of import m may touch it: by has another import that is ending it.
+func (g *Graph) current(f FactID, kind Kind, m *openImport, last uint64) (place uint32, ref rowRef, by *openImport, ok bool) {
+	if f.Revision == 0 || f.Revision > last {
 		return 0, rowRef{}, nil, false
 	}
 	rev := g.revs.at(uint32(f.Revision))
@@ -575,7 +575,7 @@ func (g *Graph) apply(b *Batch, next Head) {
 
 // finish ends or voids a fact.
 func (g *Graph) finish(e *Event, rev uint32, m *openImport) {
-	place, ref, _, _ := g.current(e.Fact, e.Kind, m)
+	place, ref, _, _ := g.current(e.Fact, e.Kind, m, uint64(rev))
 	t := ref.table(g)
 	valid, _ := t.version(ref.row)
 	valid.To = e.At

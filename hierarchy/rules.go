@@ -556,7 +556,7 @@ func (w *world) limited(i int, e *Event) *Refusal {
 		if _, ok := w.mine[e.Fact]; ok {
 			return nil // looked at before
 		}
-		_, ref, _, ok := w.g.current(e.Fact, e.Kind, w.m)
+		_, ref, _, ok := w.g.current(e.Fact, e.Kind, w.m, w.tip)
 		if !ok {
 			return nil // refused later
 		}

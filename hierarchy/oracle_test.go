@@ -1,0 +1,891 @@
+package hierarchy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+)
+
+// The oracle answers the same questions as a View by brute force: it replays
+// the whole history from its first batch for every question and scans lists.
+// It shares nothing with the graph but the types of events.
+
+type oracle struct {
+	facts []oracleFact
+	at    Instant
+}
+
+type oracleFact struct {
+	id    FactID
+	kind  Kind
+	valid Interval
+	event Event
+	added uint64
+}
+
+// recall replays history up to a revision.
+func recall(history []*Batch, rev uint64, at Instant) *oracle {
+	abandoned := map[int]bool{} // batches of history imports that were not closed
+	for i, b := range history {
+		if b.Import == nil || !b.Import.History || b.Import.Step != ImportOpen {
+			continue
+		}
+		var mine []int
+		closed := false
+		for j := i; j < len(history) && (j == i || history[j].Import == nil || history[j].Import.Step != ImportOpen); j++ {
+			if m := history[j].Import; m != nil && m.ID == b.Import.ID {
+				mine = append(mine, j)
+				if m.Step == ImportClose || m.Step == ImportAbandon {
+					closed = m.Step == ImportClose
+					break
+				}
+			}
+		}
+		for _, j := range mine {
+			abandoned[j] = !closed
+		}
+	}
+	o := &oracle{at: at}
+	waiting := map[string][]*Batch{}
+	do := func(b *Batch, rev uint64) {
+		for i, e := range b.Events {
+			if e.Op == Assert {
+				o.facts = append(o.facts, oracleFact{FactID{b.Revision, uint32(i)}, e.Kind, e.Valid, e, rev})
+				continue
+			}
+			k := slices.IndexFunc(o.facts, func(f oracleFact) bool { return f.id == e.Fact })
+			if e.Op == Void {
+				o.facts = slices.Delete(o.facts, k, k+1)
+			} else {
+				o.facts[k].valid.To = e.At
+				o.facts[k].added = rev
+			}
+		}
+	}
+	for i, b := range history[:rev] {
+		m := b.Import
+		switch {
+		case abandoned[i]:
+		case m == nil || m.History:
+			do(b, b.Revision)
+		case m.Step == ImportAbandon:
+			delete(waiting, m.ID)
+		default:
+			waiting[m.ID] = append(waiting[m.ID], b)
+			if m.Step == ImportClose {
+				for _, w := range waiting[m.ID] {
+					do(w, b.Revision)
+				}
+				delete(waiting, m.ID)
+			}
+		}
+	}
+	return o
+}
+
+func (o *oracle) live(kind Kind) (out []oracleFact) {
+	for _, f := range o.facts {
+		if f.kind == kind && f.valid.From <= o.at && o.at < f.valid.To {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (o *oracle) node(id ID) *Node {
+	for _, f := range o.live(KindNode) {
+		if f.event.Node.ID == id {
+			return f.event.Node
+		}
+	}
+	return nil
+}
+
+func (o *oracle) closure(confer string, from ...ID) []string {
+	in := map[string]ID{}
+	for _, id := range from {
+		in[id.String()] = id
+	}
+	for grew := true; grew; {
+		grew = false
+		add := func(id ID) {
+			if _, ok := in[id.String()]; !ok {
+				in[id.String()] = id
+				grew = true
+			}
+		}
+		for _, id := range in {
+			if id.Tenant != "" {
+				add(TenantID(id.Tenant))
+			}
+		}
+		for _, f := range o.live(KindEdge) {
+			e := f.event.Edge
+			if _, ok := in[e.Child.String()]; ok && e.Kind == confer && o.node(e.Parent) != nil {
+				add(e.Parent)
+			}
+		}
+	}
+	var out []string
+	for s := range in {
+		out = append(out, s)
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (o *oracle) tied(kind LinkKind, both bool, of map[string]bool) map[string]bool {
+	out := map[string]bool{}
+	for _, f := range o.live(KindLink) {
+		l := f.event.Link
+		if l.Kind != kind {
+			continue
+		}
+		if of[l.From.String()] {
+			out[l.To.String()] = true
+		}
+		if both && of[l.To.String()] {
+			out[l.From.String()] = true
+		}
+	}
+	return out
+}
+
+func (o *oracle) merged(persons ...string) map[string]bool {
+	out := map[string]bool{}
+	for _, p := range persons {
+		out[p] = true
+	}
+	for {
+		n := len(out)
+		for p := range o.tied(LinkMerge, true, out) {
+			out[p] = true
+		}
+		if len(out) == n {
+			return out
+		}
+	}
+}
+
+func keys(m map[string]bool) []string {
+	out := []string{}
+	for k, ok := range m {
+		if ok {
+			out = append(out, k)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (o *oracle) family(persons ...string) []string {
+	self := o.merged(persons...)
+	out := o.merged(keys(o.tied(LinkFamily, true, self))...)
+	for p := range self {
+		delete(out, p)
+	}
+	return keys(out)
+}
+
+func (o *oracle) owners(node string) []string {
+	out := map[string]bool{}
+	for _, f := range o.live(KindLink) {
+		if l := f.event.Link; l.Kind == LinkOwns && l.To.String() == node {
+			out[l.From.String()] = true
+		}
+	}
+	return keys(o.merged(keys(out)...))
+}
+
+func (o *oracle) assignments(u ID, ended bool) (out []string) {
+	for _, f := range o.facts {
+		if f.kind != KindAssignment || f.event.Assignment.Principal != u {
+			continue
+		}
+		a := f.event.Assignment
+		if ended && f.valid.To <= o.at || !ended && f.valid.Holds(o.at) && o.node(u) != nil && o.node(a.Node) != nil {
+			out = append(out, fmt.Sprint(f.id, f.valid, a.Role, a.Node))
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (o *oracle) caps(role string) []string {
+	out, seen := map[string]bool{}, map[string]bool{}
+	var visit func(string)
+	visit = func(name string) {
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		for _, f := range o.live(KindRole) {
+			if r := f.event.Role; r.Name == name {
+				for _, c := range r.Capabilities {
+					out[c] = true
+				}
+				for _, i := range r.Includes {
+					visit(i)
+				}
+			}
+		}
+	}
+	visit(role)
+	return keys(out)
+}
+
+func (o *oracle) grantBy(id string) *oracleFact {
+	for i, f := range o.facts {
+		if f.kind == KindGrant && f.event.Grant.ID == id {
+			return &o.facts[i]
+		}
+	}
+	return nil
+}
+
+// effective tells when a grant is live; ok is false when it never is or was.
+func (o *oracle) effective(f *oracleFact) (v Interval, byMajority, ok bool) {
+	v = Interval{Never, Forever}
+	majority := false
+	for up := f; ; {
+		v = Interval{max(v.From, up.valid.From), min(v.To, up.valid.To)}
+		majority = majority || up.event.Grant.EndsAtMajority
+		if up.event.Grant.Parent == "" {
+			break
+		}
+		if up = o.grantBy(up.event.Grant.Parent); up == nil {
+			return v, false, false
+		}
+	}
+	if !majority {
+		return v, false, true
+	}
+	var at *Instant
+	for p := range o.merged(f.event.Grant.Subject.String()) {
+		if n := o.node(mustID(p)); n != nil && n.Person != nil && n.Person.Majority != nil && (at == nil || *n.Person.Majority < *at) {
+			at = n.Person.Majority
+		}
+	}
+	if at == nil {
+		return v, false, false
+	}
+	if *at < v.To {
+		return Interval{v.From, *at}, true, true
+	}
+	return v, false, true
+}
+
+func (o *oracle) grants(grantee ID, ended bool) (out []string) {
+	for i, f := range o.facts {
+		if f.kind != KindGrant || f.event.Grant.Grantee != grantee {
+			continue
+		}
+		v, by, ok := o.effective(&o.facts[i])
+		if ok && (ended && v.To <= o.at || !ended && v.Holds(o.at)) {
+			out = append(out, fmt.Sprint(f.event.Grant.ID, f.id, f.valid, v, by))
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (o *oracle) blocks(p string) (out []string) {
+	of := o.merged(p)
+	for _, f := range o.live(KindBlock) {
+		if of[f.event.Block.Person.String()] {
+			out = append(out, fmt.Sprint(f.id, f.event.Block.Principal))
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// question is something to ask of a graph's view and of the oracle.
+type question struct {
+	name   string
+	view   func(View) any
+	oracle func(*oracle) any
+}
+
+func texts(list []ID) []string {
+	out := []string{}
+	for _, id := range list {
+		out = append(out, id.String())
+	}
+	return out
+}
+
+// sure turns nil into the empty list, so that both print alike.
+func sure(list []string) []string { return append([]string{}, list...) }
+
+func grantTexts(list []GrantFact) (out []string) {
+	for _, f := range list {
+		out = append(out, fmt.Sprint(f.ID, f.Fact, f.Valid, f.Effective, f.ByMajority))
+	}
+	sort.Strings(out)
+	return sure(out)
+}
+
+func assignmentTexts(list []AssignmentFact) (out []string) {
+	for _, f := range list {
+		out = append(out, fmt.Sprint(f.Fact, f.Valid, f.Role, f.Node))
+	}
+	sort.Strings(out)
+	return sure(out)
+}
+
+// ask makes up a question about the little world of randomHistory.
+func ask(rng *rand.Rand) question {
+	n, m := pick(rng, worldNodes), pick(rng, worldNodes)
+	p, u := pick(rng, worldPersons), pick(rng, worldUsers)
+	role, kind := pick(rng, worldRoles), pick(rng, []Kind{KindNode, KindEdge, KindLink, KindRole, KindAssignment, KindEntitlement, KindGrant, KindBlock})
+	q := []question{
+		{"closure " + n + " " + m, func(v View) any { return texts(v.Closure(mustID(n), mustID(m))) },
+			func(o *oracle) any { return o.closure("in", mustID(n), mustID(m)) }},
+		{"reaches " + n + " " + m, func(v View) any { return v.Reaches(mustID(n), mustID(m)) },
+			func(o *oracle) any { return slices.Contains(o.closure("in", mustID(n)), m) }},
+		{"path " + n + " " + m, func(v View) any {
+			path, ok := v.Path(mustID(n), mustID(m))
+			at := mustID(n)
+			for _, e := range path {
+				switch {
+				case e.Child != at, e.Fact.IsZero() != (e.Kind == "tenant"), !e.Valid.Holds(v.Instant()):
+					return fmt.Sprint("broken at ", e)
+				}
+				at = e.Parent
+			}
+			if ok && at != mustID(m) {
+				return "ends elsewhere"
+			}
+			return fmt.Sprint(ok, len(path))
+		}, func(o *oracle) any {
+			far := map[string]int{n: 0}
+			for d := 0; ; d++ {
+				if _, ok := far[m]; ok {
+					return fmt.Sprint(true, far[m])
+				}
+				grew := false
+				for s, k := range far {
+					if k != d {
+						continue
+					}
+					next := []string{}
+					if id := mustID(s); id.Tenant != "" {
+						next = append(next, TenantID(id.Tenant).String())
+					}
+					for _, f := range o.live(KindEdge) {
+						if e := f.event.Edge; e.Kind == "in" && e.Child.String() == s && o.node(e.Parent) != nil {
+							next = append(next, e.Parent.String())
+						}
+					}
+					for _, s := range next {
+						if _, ok := far[s]; !ok {
+							far[s], grew = d+1, true
+						}
+					}
+				}
+				if !grew {
+					return fmt.Sprint(false, 0)
+				}
+			}
+		}},
+		{"parents " + n, func(v View) any {
+			out := []string{}
+			for _, e := range v.Parents(mustID(n)) {
+				out = append(out, fmt.Sprint(e.Fact, e.Kind, e.Valid, e.Parent))
+			}
+			sort.Strings(out)
+			return out
+		}, func(o *oracle) any {
+			out := []string{}
+			for _, f := range o.live(KindEdge) {
+				if e := f.event.Edge; e.Child.String() == n {
+					out = append(out, fmt.Sprint(f.id, e.Kind, f.valid, e.Parent))
+				}
+			}
+			sort.Strings(out)
+			return out
+		}},
+		{"children " + n, func(v View) any {
+			out := []string{}
+			for e := range v.Children(mustID(n)) {
+				out = append(out, e.Child.String()+e.Kind)
+			}
+			sort.Strings(out)
+			return out
+		}, func(o *oracle) any {
+			out := []string{}
+			for _, f := range o.live(KindEdge) {
+				if e := f.event.Edge; e.Parent.String() == n {
+					out = append(out, e.Child.String()+e.Kind)
+				}
+			}
+			sort.Strings(out)
+			return out
+		}},
+		{"node " + n, func(v View) any { n, _, ok := v.Node(mustID(n)); return fmt.Sprint(n.Attrs, ok) },
+			func(o *oracle) any {
+				x := o.node(mustID(n))
+				if x == nil {
+					return fmt.Sprint(map[string]any(nil), false)
+				}
+				return fmt.Sprint(x.Attrs, true)
+			}},
+		{"merged " + p, func(v View) any { return texts(v.Merged(mustID(p))) }, func(o *oracle) any { return keys(o.merged(p)) }},
+		{"persons " + u, func(v View) any { return texts(v.Persons(mustID(u))) },
+			func(o *oracle) any {
+				return keys(o.merged(keys(o.tied(LinkSelf, false, map[string]bool{u: true}))...))
+			}},
+		{"family " + p, func(v View) any { return texts(v.Family(mustID(p))) }, func(o *oracle) any { return o.family(p) }},
+		{"owned " + p, func(v View) any { return texts(v.Owned(mustID(p))) },
+			func(o *oracle) any { return keys(o.tied(LinkOwns, false, o.merged(p))) }},
+		{"owners " + n, func(v View) any { return texts(v.Owners(mustID(n))) }, func(o *oracle) any { return o.owners(n) }},
+		{"principal", func(v View) any { id, _, ok := v.Principal("iss", "sub0"); return fmt.Sprint(id, ok) },
+			func(o *oracle) any {
+				for _, f := range o.live(KindLink) {
+					if l := f.event.Link; l.Kind == LinkIdentity && l.Sub == "sub0" {
+						return fmt.Sprint(l.To, true)
+					}
+				}
+				return fmt.Sprint(ID{}, false)
+			}},
+		{"assignments " + u, func(v View) any { return assignmentTexts(v.Assignments(mustID(u))) },
+			func(o *oracle) any { return sure(o.assignments(mustID(u), false)) }},
+		{"ended assignments " + u, func(v View) any { return assignmentTexts(v.EndedAssignments(mustID(u))) },
+			func(o *oracle) any { return sure(o.assignments(mustID(u), true)) }},
+		{"capabilities " + role, func(v View) any { return sure(v.Capabilities(role)) }, func(o *oracle) any { return o.caps(role) }},
+		{"grants " + u, func(v View) any { return grantTexts(v.Grants(mustID(u))) },
+			func(o *oracle) any { return sure(o.grants(mustID(u), false)) }},
+		{"ended grants " + u, func(v View) any { return grantTexts(v.EndedGrants(mustID(u))) },
+			func(o *oracle) any { return sure(o.grants(mustID(u), true)) }},
+		{"blocks " + p, func(v View) any {
+			out := []string{}
+			for _, b := range v.Blocks(mustID(p)) {
+				out = append(out, fmt.Sprint(b.Fact, b.Principal))
+			}
+			sort.Strings(out)
+			return out
+		}, func(o *oracle) any { return sure(o.blocks(p)) }},
+		{"entitled", func(v View) any { return v.Entitled(TenantID("a"), "claims") },
+			func(o *oracle) any {
+				return slices.ContainsFunc(o.live(KindEntitlement), func(f oracleFact) bool { return f.event.Entitlement.Tenant == TenantID("a") })
+			}},
+		{fmt.Sprint("facts of kind ", kind), func(v View) any {
+			out := []string{}
+			for f := range v.Facts(kind) {
+				g, ok := v.Fact(f.ID)
+				if !ok || g.Valid != f.Valid || f.Event.Valid != f.Valid {
+					out = append(out, "Fact says otherwise")
+				}
+				out = append(out, fmt.Sprint(f.ID, f.Kind, f.Valid, f.Revision))
+			}
+			return out
+		}, func(o *oracle) any {
+			facts := slices.Clone(o.facts)
+			slices.SortFunc(facts, func(a, b oracleFact) int { return compareFacts(a.id, b.id) })
+			out := []string{}
+			for _, f := range facts {
+				if f.kind == kind {
+					out = append(out, fmt.Sprint(f.id, f.kind, f.valid, f.added))
+				}
+			}
+			return out
+		}},
+	}
+	return pick(rng, q)
+}
+
+func pick[T any](rng *rand.Rand, list []T) T { return list[rng.IntN(len(list))] }
+
+// The little world of random histories.
+var (
+	worldTenants = []string{"Tenant:a", "Tenant:b"}
+	worldNodes   = []string{"Operator:o", "Tenant:a", "Tenant:b", "Network:n", "Group:a/g0", "Group:a/g1", "Group:a/g2", "Plan:a/p0", "Group:b/g0", "Group:b/g1", "Pharmacy:s0", "Chain:s1"}
+	worldPersons = []string{"Person:p0", "Person:p1", "Person:p2", "Person:p3"}
+	worldUsers   = []string{"User:u0", "User:u1", "User:u2"}
+	worldRoles   = []string{"r0", "r1", "a/r2"}
+)
+
+const worldEnd = 30 // instants of the little world: 0 to worldEnd
+
+func randomInterval(rng *rand.Rand) Interval {
+	v := Interval{Instant(rng.IntN(worldEnd)), 0}
+	v.To = v.From + 1 + Instant(rng.IntN(worldEnd))
+	if rng.IntN(4) == 0 {
+		v.From = Never
+	}
+	if rng.IntN(3) == 0 {
+		v.To = Forever
+	}
+	return v
+}
+
+// longInterval mostly is all of time, so that much can build on it.
+func longInterval(rng *rand.Rand) Interval {
+	if rng.IntN(3) > 0 {
+		return Always
+	}
+	return randomInterval(rng)
+}
+
+func randomEvent(rng *rand.Rand, known []FactID, kinds map[FactID]Kind, serial *int) Event {
+	v := randomInterval(rng)
+	switch rng.IntN(24) {
+	case 0, 1, 2, 3, 4:
+		if len(known) == 0 {
+			break
+		}
+		f := known[rng.IntN(len(known))]
+		if rng.IntN(2) == 0 {
+			return endAt(kinds[f], f, Instant(rng.IntN(worldEnd)+1))
+		}
+		return void(kinds[f], f)
+	case 5, 6, 7, 8, 9:
+		e := edge(v, pick(rng, worldNodes), pick(rng, worldNodes))
+		if rng.IntN(4) == 0 {
+			e.Edge.Kind = "near"
+		}
+		return e
+	case 10:
+		return link(v, LinkMerge, pick(rng, worldPersons), pick(rng, worldPersons))
+	case 11:
+		return link(v, LinkFamily, pick(rng, worldPersons), pick(rng, worldPersons))
+	case 12:
+		return link(v, LinkSelf, pick(rng, worldUsers), pick(rng, worldPersons))
+	case 13:
+		return link(v, LinkOwns, pick(rng, worldPersons), pick(rng, worldNodes))
+	case 14:
+		return identity(v, "iss", fmt.Sprint("sub", rng.IntN(2)), pick(rng, worldUsers))
+	case 15, 16:
+		return assign(v, pick(rng, worldUsers), pick(rng, worldRoles), pick(rng, worldNodes))
+	case 17, 18, 19:
+		*serial++
+		g := Grant{ID: fmt.Sprint("g", *serial), Grantor: mustID(pick(rng, worldUsers)), Grantee: mustID(pick(rng, worldUsers)),
+			Subject: mustID(pick(rng, worldPersons)), EndsAtMajority: rng.IntN(2) == 0}
+		if rng.IntN(2) == 0 {
+			g.MayRedelegate, g.MaxDepth = true, 1
+		}
+		if rng.IntN(3) == 0 {
+			g.Parent = fmt.Sprint("g", rng.IntN(*serial)+1)
+		}
+		return grant(v, g)
+	case 20:
+		return block(v, pick(rng, worldPersons), pick(rng, worldUsers))
+	case 21:
+		return entitle(v, pick(rng, []string{"a", "b"}), "claims")
+	case 22:
+		e := role(pick(rng, worldRoles), []string{fmt.Sprint("c", rng.IntN(4))}, nil)
+		e.Valid = longInterval(rng)
+		if rng.IntN(2) == 0 {
+			e.Role.Includes = []string{pick(rng, worldRoles)}
+		}
+		return e
+	}
+	switch rng.IntN(4) {
+	case 0:
+		m := Instant(rng.IntN(worldEnd))
+		e := person(longInterval(rng), pick(rng, worldPersons), &m)
+		if rng.IntN(3) == 0 {
+			e.Node.Person.Majority = nil
+		}
+		return e
+	case 1:
+		return user(longInterval(rng), pick(rng, worldUsers))
+	default:
+		e := node(longInterval(rng), pick(rng, worldNodes))
+		e.Node.Attrs = map[string]any{"n": int64(rng.IntN(100))}
+		return e
+	}
+}
+
+// randomHistory commits random batches, imports among them. What is refused is
+// left out. It returns the batches.
+func randomHistory(t testing.TB, rng *rand.Rand, batches int) (*bench, []*Batch) {
+	b := newBench(t)
+	var history []*Batch
+	var known []FactID
+	kinds := map[FactID]Kind{}
+	serial := 0
+	commit := func(m *Import, events []Event) bool {
+		batch := b.batch(m, events...)
+		for {
+			err := b.g.Check(batch)
+			if err == nil {
+				break
+			}
+			r, ok := err.(*Refusal)
+			if !ok {
+				t.Fatalf("check: %v", err)
+			}
+			if r.Index < 0 {
+				return false
+			}
+			batch.Events = slices.Delete(slices.Clone(batch.Events), r.Index, r.Index+1)
+		}
+		b.apply(batch)
+		history = append(history, batch)
+		for i, e := range batch.Events {
+			if e.Op == Assert {
+				f := FactID{batch.Revision, uint32(i)}
+				known = append(known, f)
+				kinds[f] = e.Kind
+			}
+		}
+		return true
+	}
+	// Most of the world stands from the start.
+	var start []Event
+	for _, n := range worldNodes {
+		if rng.IntN(8) > 0 || n == "Tenant:a" {
+			start = append(start, node(Always, n))
+		}
+	}
+	for _, p := range worldPersons {
+		m := Instant(rng.IntN(worldEnd))
+		start = append(start, person(Always, p, &m))
+	}
+	for _, u := range worldUsers {
+		start = append(start, user(Always, u))
+	}
+	for _, r := range worldRoles {
+		start = append(start, role(r, []string{"c-" + r}, nil))
+	}
+	commit(nil, start)
+	history0 := rng.IntN(3) == 0 // a history import first
+	for i := 0; len(history) < batches && i < 10*batches; i++ {
+		b.time += Instant(rng.IntN(3))
+		var m *Import
+		open := b.g.Imports()
+		switch {
+		case history0 && i == 0:
+			m = &Import{ID: "h", Step: ImportOpen, History: true}
+			b.time = Instant(rng.IntN(500))
+		case len(open) > 0 && (open[0].History || rng.IntN(2) == 0):
+			o := pick(rng, open)
+			step := ImportMore
+			if rng.IntN(4) == 0 {
+				step = pick(rng, []ImportStep{ImportClose, ImportClose, ImportAbandon})
+			}
+			m = &Import{ID: o.ID, Tenant: o.Tenant, History: o.History, Step: step}
+		case rng.IntN(6) == 0:
+			m = &Import{ID: fmt.Sprint("i", i), Tenant: pick(rng, []string{"", "a", "b"}), Step: ImportOpen}
+		}
+		var events []Event
+		if m == nil || m.Step != ImportAbandon {
+			for range 1 + rng.IntN(8) {
+				events = append(events, randomEvent(rng, known, kinds, &serial))
+			}
+			if rng.IntN(3) == 0 && len(events) > 0 { // an event that ends one of its own batch
+				events = append(events, endAt(events[0].Kind, FactID{b.g.Tip().Revision + 1, 0}, Instant(rng.IntN(worldEnd))))
+			}
+		}
+		commit(m, events)
+	}
+	return b, history
+}
+
+// rounds returns how much to try: more with WARD_CAMPAIGN=1.
+func rounds(normal int) int {
+	if os.Getenv("WARD_CAMPAIGN") == "1" {
+		return 100 * normal
+	}
+	if testing.Short() {
+		return normal/10 + 1
+	}
+	return normal
+}
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
+
+// TestOracle puts questions about random histories to a View and to brute force.
+func TestOracle(t *testing.T) {
+	asked, changes, nonEmpty := 0, 0, 0
+	for seed := range uint64(rounds(60)) {
+		rng := newRand(seed)
+		b, history := randomHistory(t, rng, 5+rng.IntN(25))
+		head := b.g.Head().Revision
+		confer := b.g.EdgeKinds("in")
+		for range 120 {
+			q := ask(rng)
+			at, rev := Instant(rng.IntN(worldEnd+4)-2), uint64(rng.IntN(int(head)+1))
+			if rng.IntN(3) == 0 {
+				rev = head
+			}
+			r := NewReading()
+			v := b.g.At(at, rev, confer)
+			got, want := fmt.Sprint(q.view(v.Reading(r))), fmt.Sprint(q.oracle(recall(history, rev, at)))
+			if got != want {
+				t.Fatalf("seed %d: %s at %d, revision %d of %d:\n got %s\nwant %s", seed, q.name, at, rev, head, got, want)
+			}
+			if plain := fmt.Sprint(q.view(v)); plain != got {
+				t.Fatalf("seed %d: %s: with a Reading %s, without %s", seed, q.name, got, plain)
+			}
+			asked++
+			if got != "[]" && got != "false" {
+				nonEmpty++
+			}
+			// Until: no answer changes before it, and it lies ahead.
+			until := r.Until()
+			if until <= at {
+				t.Fatalf("seed %d: %s at %d: until %d is not ahead", seed, q.name, at, until)
+			}
+			for later := at + 1; later <= worldEnd+worldEnd+2 && later < until; later++ {
+				if now := fmt.Sprint(q.view(b.g.At(later, rev, confer))); now != got {
+					t.Fatalf("seed %d: %s at %d, revision %d: until %v, but at %d\n got %s\nwas %s", seed, q.name, at, rev, until, later, now, got)
+				}
+			}
+			if until != Forever && fmt.Sprint(q.view(b.g.At(until, rev, confer))) != got {
+				changes++
+			}
+			for _, f := range r.Facts() {
+				if x, ok := v.Fact(f); !ok || !x.Valid.Holds(at) {
+					t.Fatalf("seed %d: %s at %d: used fact %v, which is not live", seed, q.name, at, f)
+				}
+			}
+		}
+	}
+	t.Logf("%d questions, %d with an answer, %d whose answer changes at Until", asked, nonEmpty, changes)
+	if changes*20 < asked || nonEmpty*3 < asked {
+		t.Errorf("the questions are too easy: %d asked, %d with an answer, %d change", asked, nonEmpty, changes)
+	}
+}
+
+// TestReplayed applies each history again and stops in the middle: the same
+// answers at every revision that is visible.
+func TestReplayed(t *testing.T) {
+	for seed := range uint64(rounds(20)) {
+		rng := newRand(seed)
+		b, history := randomHistory(t, rng, 20)
+		cut := rng.IntN(len(b.log)) + 1
+		g := NewGraph()
+		for _, e := range b.log[:cut] {
+			if err := g.Apply(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		head := g.Head().Revision
+		for range 30 {
+			q, at := ask(rng), Instant(rng.IntN(worldEnd))
+			got, want := fmt.Sprint(q.view(g.At(at, head, g.EdgeKinds("in")))), fmt.Sprint(q.oracle(recall(history[:cut], head, at)))
+			if got != want {
+				t.Fatalf("seed %d, cut at %d: %s at %d, revision %d:\n got %s\nwant %s", seed, cut, q.name, at, head, got, want)
+			}
+		}
+	}
+}
+
+// TestInvariants looks at what Check let pass, at every instant of every
+// revision: no cycle, no way from one tenant to another or to shared nodes, at
+// most one node and one principal at a time, few enough grants.
+func TestInvariants(t *testing.T) {
+	for seed := range uint64(rounds(40)) {
+		rng := newRand(1000 + seed)
+		b, history := randomHistory(t, rng, 25)
+		for rev := uint64(1); rev <= b.g.Head().Revision; rev++ {
+			for at := Instant(0); at <= 2*worldEnd; at += 1 + Instant(rng.IntN(4)) {
+				o := recall(history, rev, at)
+				up := map[string][]string{}
+				for _, f := range o.live(KindEdge) {
+					up[f.event.Edge.Child.String()] = append(up[f.event.Edge.Child.String()], f.event.Edge.Parent.String())
+				}
+				if from := cyclic(up); from != "" {
+					t.Fatalf("seed %d, revision %d at %d: a cycle through %s", seed, rev, at, from)
+				}
+				v := b.g.At(at, rev, b.g.EdgeKinds("in", "near"))
+				for _, n := range worldNodes {
+					id := mustID(n)
+					for _, above := range v.Closure(id) {
+						shared := func(id ID) bool { return id.Owner() == "" && id.Type != OperatorType }
+						if o := above.Owner(); o != "" && o != id.Owner() || shared(above) != shared(id) {
+							t.Fatalf("seed %d, revision %d at %d: %s is above %s", seed, rev, at, above, id)
+						}
+					}
+				}
+				nodes, subs := map[ID]int{}, map[string]int{}
+				for _, f := range o.live(KindNode) {
+					if nodes[f.event.Node.ID]++; nodes[f.event.Node.ID] > 1 {
+						t.Fatalf("seed %d, revision %d at %d: two nodes of one id", seed, rev, at)
+					}
+				}
+				for _, f := range o.live(KindLink) {
+					if l := f.event.Link; l.Kind == LinkIdentity {
+						if subs[l.Sub]++; subs[l.Sub] > 1 {
+							t.Fatalf("seed %d, revision %d at %d: one identity is two principals", seed, rev, at)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// cyclic returns a node on a cycle, or "".
+func cyclic(up map[string][]string) string {
+	for from := range up {
+		seen := map[string]bool{}
+		todo := slices.Clone(up[from])
+		for len(todo) > 0 {
+			n := todo[0]
+			todo = todo[1:]
+			if n == from {
+				return from
+			}
+			if !seen[n] {
+				seen[n] = true
+				todo = append(todo, up[n]...)
+			}
+		}
+	}
+	return ""
+}
+
+// TestCycleOracle asserts random edges one by one: exactly those are refused
+// as a cycle that close one at some instant.
+func TestCycleOracle(t *testing.T) {
+	refused, accepted := 0, 0
+	for seed := range uint64(rounds(60)) {
+		rng := newRand(2000 + seed)
+		b := newBench(t)
+		names := []string{"G:a/0", "G:a/1", "G:a/2", "G:a/3", "G:a/4", "G:a/5"}
+		events := []Event{node(Always, "Tenant:a")}
+		for _, n := range names {
+			events = append(events, node(Always, n))
+		}
+		b.do(events...)
+		var edges []Event
+		for range 40 {
+			e := edge(randomInterval(rng), pick(rng, names), pick(rng, names))
+			e.Edge.Kind = pick(rng, []string{"in", "near"})
+			want := false
+			for at := Instant(-1); at <= 2*worldEnd+1 && !want; at++ {
+				up := map[string][]string{}
+				for _, o := range append(edges[:len(edges):len(edges)], e) {
+					if o.Valid.Holds(at) {
+						up[o.Edge.Child.String()] = append(up[o.Edge.Child.String()], o.Edge.Parent.String())
+					}
+				}
+				want = cyclic(up) != ""
+			}
+			err := b.try(nil, e)
+			switch {
+			case err == nil && want:
+				t.Fatalf("seed %d: accepted an edge that closes a cycle", seed)
+			case err == nil:
+				edges = append(edges, e)
+				accepted++
+			case strings.HasPrefix(err.Error(), CodeDuplicateFact):
+			case !want || !strings.HasPrefix(err.Error(), CodeCycle):
+				t.Fatalf("seed %d: %v; closes a cycle: %v", seed, err, want)
+			default:
+				refused++
+			}
+		}
+	}
+	if refused < 100 || accepted < 100 {
+		t.Errorf("%d refused, %d accepted: too one-sided", refused, accepted)
+	}
+}

@@ -227,7 +227,7 @@ func (c *checker) sources(p *pack, owners map[types.EntityType][]any) {
 			if _, ok := declared[slot{owner, string(name)}]; !ok {
 				bare := strings.TrimPrefix(string(owner), ns+"::")
 				file, line := p.declared(bare)
-				c.diags.add(file, line, 1, CodeSourceMissing, "the catalogue says of no source for %s.%s", bare, name)
+				c.diags.add(file, line, 1, CodeSourceMissing, "the catalogue names no source (sent, fact or ward) for %s.%s", bare, name)
 			}
 		}
 	}
@@ -494,7 +494,7 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 	for _, name := range slices.Sorted(maps.Keys(contextAttrs)) {
 		if cat.Context[string(name)] == nil {
 			file, line := p.declared("Session")
-			c.diags.add(file, line, 1, CodeSourceMissing, "the catalogue says of no source for context.%s", name)
+			c.diags.add(file, line, 1, CodeSourceMissing, "the catalogue names no source (sent, fact or ward) for context.%s", name)
 		}
 	}
 	for _, uid := range c.actions {
@@ -506,7 +506,7 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 		for _, name := range slices.Sorted(maps.Keys(record)) {
 			if cat.Actions[string(uid.ID)].Properties[string(name)] == nil {
 				file, line := p.declared(string(uid.ID))
-				c.diags.add(file, line, 1, CodeSourceMissing, "the catalogue says of no source for context.action.%s of %q", name, string(uid.ID))
+				c.diags.add(file, line, 1, CodeSourceMissing, "the catalogue names no source (sent, fact or ward) for context.action.%s of %q", name, string(uid.ID))
 			}
 		}
 	}

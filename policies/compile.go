@@ -114,12 +114,13 @@ func compile(files map[string][]byte, diags *Diagnostics) *Set {
 	p := readPack(files, false, diags)
 
 	merged := &schemaast.Schema{Namespaces: schemaast.Namespaces{}}
-	schemaOK := own.mergeSchema(merged) && p.mergeSchema(merged)
+	_, schemaOK := files["schema.cedarschema"]
+	schemaOK = own.mergeSchema(merged) && p.mergeSchema(merged) && schemaOK
 	var rs *resolved.Schema
 	if schemaOK {
 		var err error
 		if rs, err = resolved.Resolve(merged); err != nil {
-			diags.add(p.locate(err.Error()), 1, 1, CodeSchemaInvalid, "%s", oneLine(err.Error()))
+			diags.add("schema.cedarschema", 1, 1, CodeSchemaInvalid, "%s", oneLine(err.Error()))
 		}
 	}
 
@@ -332,10 +333,9 @@ func (p *pack) declared(name string) (file string, line int) {
 	return p.file("schema.cedarschema"), 1
 }
 
-// locate picks the schema file that an error without a place is about.
-func (p *pack) locate(string) string { return p.file("schema.cedarschema") }
-
 var parsedAt = regexp.MustCompile(`(?:parse error at )?<input>:(\d+):(\d+):? ?("(?:[^"\\]|\\.)*": )?`)
+
+var wanted = regexp.MustCompile(`^exact got (.*) want (\S+)$`)
 
 // readPolicies parses a .cedar file policy by policy, so that one mistake does
 // not hide the next.
@@ -402,6 +402,15 @@ func (p *pack) readPolicy(file, module string, text []byte, line, column int) {
 			}
 			line += l - 1
 			msg = strings.TrimSpace(strings.Replace(msg, m[0], "", 1))
+		}
+		if m := wanted.FindStringSubmatch(msg); m != nil {
+			msg = fmt.Sprintf("found %q where %q belongs", m[1], m[2])
+			switch {
+			case m[1] == "":
+				msg = fmt.Sprintf("the text ends where %q belongs", m[2])
+			case m[1] == "=":
+				msg += "; did you mean \"==\"?"
+			}
 		}
 		p.diags.add(file, line, column, CodePolicyInvalid, "%s", oneLine(msg))
 		return

@@ -82,10 +82,13 @@ func (j *judging) coarse() authz.Code {
 // holdings lists where the principal stands: by role, by link and by live grant.
 func (j *judging) holdings() []holding {
 	var out []holding
+	named := j.asked.Grant != "" && j.asked.Grant != authz.NoGrant // then nothing but that grant counts
 	for _, a := range j.view.Assignments(j.principal) {
-		out = append(out, holding{[]hierarchy.ID{a.Node}, j.view.Capabilities(a.Role)})
+		if !named {
+			out = append(out, holding{[]hierarchy.ID{a.Node}, j.view.Capabilities(a.Role)})
+		}
 	}
-	if j.cat.SelfRole != "" && len(j.persons) > 0 {
+	if j.cat.SelfRole != "" && len(j.persons) > 0 && !named {
 		out = append(out, holding{j.view.Owned(j.persons...), j.view.Capabilities(j.cat.SelfRole)})
 	}
 	for _, g := range j.live {

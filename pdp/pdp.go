@@ -162,11 +162,17 @@ func (p *PDP) Decide(ctx context.Context, r authz.Request) (authz.Decision, erro
 	return ds[0], nil
 }
 
+// MaxBatch is how many requests one batch may hold.
+const MaxBatch = 1000
+
 // DecideAll implements [authz.BatchDecider]: every item under one policy set,
 // one revision and one reading of the clock, recorded under one id.
 func (p *PDP) DecideAll(ctx context.Context, rs []authz.Request, stop authz.Stop) ([]authz.Decision, error) {
 	if len(rs) == 0 {
 		return nil, &authz.Error{Kind: authz.Refused, Code: authz.BadRequest, Text: "an empty batch asks nothing"}
+	}
+	if len(rs) > MaxBatch {
+		return nil, &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: fmt.Sprintf("a batch holds at most %d requests", MaxBatch)}
 	}
 	delivery := authz.DeliveryFrom(ctx)
 	own := delivery == nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp/audit"
@@ -16,9 +17,10 @@ import (
 // Replayer re-derives recorded answers from a store and the ledger's keys. It
 // writes nothing, so it also works on copies, in a process of its own.
 type Replayer struct {
-	keys  *audit.Keys
-	graph *hierarchy.Graph
-	sets  setCache
+	keys      *audit.Keys
+	graph     *hierarchy.Graph
+	sets      setCache
+	abandoned map[string]bool // change records that never reached the store
 }
 
 // NewReplayer reads a store and checks its hash chain.
@@ -71,7 +73,7 @@ func (e *IntegrityError) Unwrap() error { return e.Err }
 // *IntegrityError; a different answer from sound evidence is a Difference.
 func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) {
 	out := Replayed{Record: audit.ID(e.Seq), Kind: string(e.Kind)}
-	_, c, err := r.open(ctx, e)
+	_, c, err := r.open(e)
 	if err != nil {
 		return out, err
 	}
@@ -133,22 +135,76 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 	return out, nil
 }
 
-// checkChange holds a change record against the store's line of revisions.
-func (r *Replayer) checkChange(id string, kind audit.Kind, c *clearChange) error {
-	if kind != audit.Change {
+// Changes holds the ledger's change records against the store's line of
+// revisions: every revision has its record, in order, and every change on
+// record is in the store or was abandoned. What the ledger knows beyond the
+// store's end is left out, for a copy of a store may be older than that of its
+// ledger. Call it before Replay, with all entries; a difference is an
+// *IntegrityError.
+func (r *Replayer) Changes(entries iter.Seq2[audit.Entry, error]) error {
+	tip := r.graph.Tip()
+	var at hierarchy.Head
+	var open *clearChange
+	var openID string
+	r.abandoned = map[string]bool{}
+	settle := func() error {
+		if open == nil || open.Next.Revision > tip.Revision {
+			return nil
+		}
+		if h, ok := r.graph.HeadAt(open.Next.Revision); !ok || h != open.Next || open.Prev != at {
+			return &IntegrityError{Record: openID, Text: fmt.Sprintf("revision %d of the store is not the one that was recorded", open.Next.Revision)}
+		}
+		at, open = open.Next, nil
 		return nil
 	}
-	if h, ok := r.graph.HeadAt(c.Next.Revision); ok && h != c.Next {
-		// An abandoned change has the same number as the one that took its place.
-		if p, ok := r.graph.HeadAt(c.Prev.Revision); !ok && c.Prev.Revision != 0 || ok && p != c.Prev {
-			return &IntegrityError{Record: id, Text: fmt.Sprintf("revision %d of the store is not the one that was recorded", c.Prev.Revision)}
+	for e, err := range entries {
+		if err != nil {
+			return err
 		}
+		if e.Kind != audit.Change && e.Kind != audit.Abandoned {
+			continue
+		}
+		id, c, err := r.open(e)
+		if err != nil {
+			return err
+		}
+		if c.Change == nil {
+			return &IntegrityError{Record: id, Text: "a change record says nothing of a change"}
+		}
+		if e.Kind == audit.Abandoned {
+			if open == nil || c.Change.Closes != openID {
+				return &IntegrityError{Record: id, Text: "it closes a change that is not open"}
+			}
+			r.abandoned[openID], open = true, nil
+			continue
+		}
+		if err := settle(); err != nil {
+			return err
+		}
+		open, openID = c.Change, id
+	}
+	if err := settle(); err != nil {
+		return err
+	}
+	if at != tip {
+		return &IntegrityError{Text: fmt.Sprintf("revision %d of the store has no record in the ledger", at.Revision+1)}
+	}
+	return nil
+}
+
+// checkChange holds one change record against the store's line of revisions.
+func (r *Replayer) checkChange(id string, kind audit.Kind, c *clearChange) error {
+	if kind != audit.Change || r.abandoned[id] || c.Next.Revision > r.graph.Tip().Revision {
+		return nil
+	}
+	if h, ok := r.graph.HeadAt(c.Next.Revision); !ok || h != c.Next {
+		return &IntegrityError{Record: id, Text: fmt.Sprintf("revision %d of the store is not the one that was recorded", c.Next.Revision)}
 	}
 	return nil
 }
 
 // open reads the clear part of a record.
-func (r *Replayer) open(_ context.Context, e audit.Entry) (string, *clearPart, error) {
+func (r *Replayer) open(e audit.Entry) (string, *clearPart, error) {
 	var c clearPart
 	if err := json.Unmarshal(e.Clear, &c); err != nil {
 		return "", nil, &IntegrityError{Record: audit.ID(e.Seq), Text: "the clear part cannot be read"}
@@ -204,7 +260,7 @@ func (r *Replayer) unseal(id string, e audit.Entry, c *clearPart) ([]sealedItem,
 
 // Explain derives the explanations of a record's answers, one per item.
 func (r *Replayer) Explain(ctx context.Context, e audit.Entry) ([]Explanation, error) {
-	id, c, err := r.open(ctx, e)
+	id, c, err := r.open(e)
 	if err != nil {
 		return nil, err
 	}

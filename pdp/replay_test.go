@@ -3,6 +3,7 @@ package pdp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/hierarchy/boltstore"
+	"github.com/ward-authz/ward/hierarchy/storetest"
 	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
 	"github.com/ward-authz/ward/policies"
@@ -215,6 +217,9 @@ func replayAll(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := rep.Changes(reader.All()); err != nil {
+		return "", err
+	}
 	items, different := 0, 0
 	for e, err := range reader.All() {
 		if err != nil {
@@ -326,4 +331,40 @@ func replayIn(t testing.TB, dir string) (string, int) {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(out)), code
+}
+
+// TestARewrittenStoreIsNoticed replaces the last revision of the store by
+// another one whose hashes are all right.
+func TestARewrittenStoreIsNoticed(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, pbm(), "2026-11-20T12:00:00Z")
+	s.know(client)
+	s.know("User:phil holds ops at Operator:ward")
+	var bodies [][]byte
+	for e, err := range s.store.Read(ctx, 0) {
+		must(t, err)
+		bodies = append(bodies, append([]byte(nil), e.Body...))
+	}
+	last := len(bodies) - 1
+	forged := []byte(strings.Replace(string(bodies[last]), "User:phil", "User:nick", 1))
+	for name, line := range map[string][][]byte{"true": bodies, "forged": append(bodies[:last:last], forged), "cut": bodies[:last]} {
+		store := storetest.NewMemory()
+		_, err := store.PutBlob(ctx, pbm().Archive())
+		must(t, err)
+		for i, b := range line {
+			_, err := store.Append(ctx, uint64(i), b)
+			must(t, err)
+		}
+		rep, err := NewReplayer(ctx, store, s.keys)
+		must(t, err)
+		err = rep.Changes(s.ledger.Scan(0))
+		var bad *IntegrityError
+		if got := errors.As(err, &bad); got != (name == "forged") {
+			t.Errorf("%s: %v", name, err)
+		}
+		_, err = Open(ctx, Config{Store: store, Ledger: s.ledger, Keys: s.keys, Clock: s.clock.now})
+		if got := errors.Is(err, ErrDisagree); got != (name == "forged") && name != "cut" {
+			t.Errorf("open %s: %v", name, err)
+		}
+	}
 }

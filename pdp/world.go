@@ -140,10 +140,11 @@ func (j *judging) resolveSubject() authz.Code {
 		return authz.UnknownSubject
 	}
 	j.persons = j.view.Persons(j.principal)
-	for _, g := range j.view.Grants(j.principal) {
-		switch {
-		case j.asked.Grant == "" || j.asked.Grant == g.ID:
-			j.live = append(j.live, g)
+	if j.resource.Kind != policies.KindWard { // nobody administers Ward by delegation
+		for _, g := range j.view.Grants(j.principal) {
+			if j.asked.Grant == "" || j.asked.Grant == g.ID {
+				j.live = append(j.live, g)
+			}
 		}
 	}
 	slices.SortFunc(j.live, narrower)

@@ -2,6 +2,10 @@ package policies
 
 // Catalogue is a pack's description of the world its policies speak about: the
 // merged catalogue.yaml of the base and of all modules.
+//
+// Entity names are full ("PBM::User"). Ward's own principal "admin", resource
+// "object", actions and roles are merged in; their entities are in the
+// namespace [WardNamespace], and so is the Scope of an admin's tags.
 type Catalogue struct {
 	Name      string // pack name
 	Namespace string // Cedar namespace, for example "PBM"
@@ -32,31 +36,42 @@ type Catalogue struct {
 	// Roles are the roles the pack ships, asserted as facts by `ward init` and on activation.
 	Roles []Role
 }
+
+// PrincipalType is a kind of subject. Its nodes in the hierarchy have the
+// entity's bare name as their type: User:dana for PBM::User.
 type PrincipalType struct {
-	Name       string
-	Entity     string /* "PBM::User" */
+	Name       string // "user"
+	Entity     string // "PBM::User"
 	Attributes map[string]*Attribute
 }
+
+// NodeType is a type of node in the hierarchy.
 type NodeType struct {
-	Name, Entity string
-	Owned        bool /* a tenant's; otherwise shared or the operator/tenant/network itself */
+	Name, Entity string // "Group", "PBM::Group"
+	Owned        bool   // a tenant's; otherwise shared, or the operator, tenant or network itself
 	Attributes   map[string]*Attribute
 }
+
+// EdgeKind is a kind of edge. Only a kind that confers gives access.
 type EdgeKind struct {
 	Name     string
 	Confers  bool
-	From, To []string /* node types; empty = any */
+	From, To []string // node types; empty means any
 }
+
+// GrantType is a legal form of delegation.
 type GrantType struct {
 	Name           string
-	EndsAtMajority bool
-	MaxDepth       int
+	EndsAtMajority bool // a grant of this type ends when the subject comes of age
+	MaxDepth       int  // further links that a chain may have below a root, 0 to 3
 }
+
+// Law is the age of majority in one jurisdiction.
 type Law struct {
-	Jurisdiction string
-	Majority     int
-	Zone         string
-	Source       string
+	Jurisdiction string // "US-OH", or "US" for every state without a row
+	Majority     int    // in years
+	Zone         string // IANA name of the time zone whose midnight counts
+	Source       string // where the law says so
 }
 
 // ResourceKind says where the things of a resource type live.
@@ -75,8 +90,10 @@ const (
 	KindWard ResourceKind = "ward"
 )
 
+// ResourceType is a type of thing that can be asked about. A graph resource
+// whose Entity is its node type's shares the node type's Attributes.
 type ResourceType struct {
-	Name, Entity string
+	Name, Entity string // "claim", "PBM::Claim"
 	Kind         ResourceKind
 	Module       string   // whose entitlement `entitled` asks for
 	Node         string   // graph: the hierarchy type
@@ -88,6 +105,8 @@ type ResourceType struct {
 	HangsFrom    string   // sent without anchors: a node id
 	Attributes   map[string]*Attribute
 }
+
+// Anchor is a property of a sent resource that names a node of a type.
 type Anchor struct{ Property, Type string }
 
 // Source says where the value of an attribute comes from.
@@ -102,32 +121,47 @@ const (
 	FromWard Source = "ward"
 )
 
+// Attribute is what policies may read of an entity or of the context.
 type Attribute struct {
 	Name     string
 	From     Source
-	Required bool
-	Type     string /* Cedar type as text: Bool, Long, String, datetime, ipaddr, an entity type (enum) or Set<…> of those */
-	Enum     []string
+	Required bool // not optional in the schema
+	// Type is the Cedar type as text: Bool, Long, String, datetime, ipaddr, the
+	// full name of an entity type (an enumeration, unless Ward gives it), or
+	// Set<…> of those.
+	Type string
+	// Enum holds the values of an enumeration, sorted.
+	Enum []string
 	// Authority lists the callers that may send it (catalogue key `authority`). Empty: for a resource's or
 	// action's attribute and for context the resource type's authority; for a subject's attribute any caller
 	// registered to assert that subject.
 	Authority []string
 }
+
+// Action is something to do. What it applies to comes from the schema.
 type Action struct {
-	Name       string
-	Resources  []string /* catalogue names */
-	Principals []string
-	Properties map[string]*Attribute /* arrive under context.action */
-	Coarse     bool                  /* feature.see, route.call */
+	Name                  string
+	Resources, Principals []string              // catalogue names, sorted
+	Properties            map[string]*Attribute // sent, and read as context.action
+	Coarse                bool                  // asked of features and routes only
 }
+
+// Module is a micro-frontend or service that a tenant may have.
 type Module struct{ ID, Title string }
+
+// Feature is a thing that a module shows.
 type Feature struct{ ID, Module, Capability, Title string }
+
+// Route is a method and path template that a module serves.
 type Route struct {
-	ID, Module, Capability, Method, Path, Scope string
-	Write                                       bool
-	Action, Resource                            string /* what the record question is */
+	ID, Module, Capability, Method, Path string
+	Scope                                string // the OAuth scope a machine client needs
+	Write                                bool
+	Action, Resource                     string // what the record question is
 }
+
+// Role is a named set of capabilities, with those of the roles it includes.
 type Role struct {
 	Name                   string
-	Capabilities, Includes []string
+	Capabilities, Includes []string // sorted
 }

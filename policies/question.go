@@ -37,6 +37,10 @@ type Entity struct {
 
 // Question is what a Set judges: one attempt, fully resolved. It holds all that
 // the answer can depend on, so its encoding is what a record commits to.
+//
+// An entity that is named (as a value, a parent or a scope) but not listed
+// exists for ==, in and contains; a policy that reads an attribute or a tag of
+// it fails with missing_entity. No entity is listed twice.
 type Question struct {
 	Principal Entity           `json:"principal"`
 	Action    string           `json:"action"` // catalogue name, "claim.view"
@@ -64,8 +68,8 @@ type Outcome struct {
 }
 
 // PolicyError is a policy that could not be evaluated. Kind is a stable word
-// ("missing_attribute", "missing_entity", "overflow", "type", "other"); the
-// engine's message is not kept, for it may hold values.
+// ("missing_attribute", "missing_tag", "missing_entity", "overflow", "type",
+// "other"); the engine's message is not kept, for it may hold values.
 type PolicyError struct {
 	Policy *Policy
 	Kind   string
@@ -81,7 +85,7 @@ type Policy struct {
 	// Obligations and Advice come from @obligation("id") / @advice("id"),
 	// several separated by spaces; parameters as id:key=value,key=value.
 	Obligations, Advice []authz.Obligation
-	// Text is the policy as the official formatter would lay it out, for explain.
+	// Text is the policy as it stands in its file, for explain.
 	Text string
 
 	compiled // what the evaluator needs

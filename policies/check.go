@@ -3,6 +3,7 @@ package policies
 import (
 	"cmp"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -88,7 +89,31 @@ func (c *checker) describe(p *pack) {
 	c.sources(p, owners)
 	c.references(p)
 	c.describeActions(p, owners)
+	c.routes(p)
 }
+
+// routes checks that a route's record question makes sense, and that no two
+// routes can answer one request.
+func (c *checker) routes(p *pack) {
+	cat, desc := p.desc.cat, p.desc
+	seen := map[string]*Route{}
+	for _, name := range sortedKeys(cat.Routes) {
+		r := cat.Routes[name]
+		act, res := cat.Actions[r.Action], cat.Resources[r.Resource]
+		if act != nil && res != nil && !slices.Contains(act.Resources, r.Resource) {
+			c.diags.addAt(desc.places[key{r, "resource"}], CodeResourceUnknown, "action %q does not apply to %q", r.Action, r.Resource)
+		}
+		shape := r.Method + " " + pathParameter.ReplaceAllString(r.Path, "{}")
+		if old := seen[shape]; old != nil {
+			at := desc.places[old]
+			c.diags.addAt(desc.places[r], CodeRouteDuplicate, "%s %s is a route already, at %s:%d", r.Method, r.Path, at.file, at.line)
+			continue
+		}
+		seen[shape] = r
+	}
+}
+
+var pathParameter = regexp.MustCompile(`\{[^{}/]*\}`)
 
 // entities checks the shape that Ward expects of a pack's entities.
 func (c *checker) entities(p *pack, owners map[types.EntityType][]any) {
@@ -353,6 +378,11 @@ func (c *checker) references(p *pack) {
 			}
 		}
 		node(desc.places[key{r, "node"}], r.Node)
+		if typ, _, ok := strings.Cut(r.HangsFrom, ":"); ok {
+			node(desc.places[key{r, "hangsFrom"}], typ)
+		} else if r.HangsFrom != "" {
+			c.diags.addAt(desc.places[key{r, "hangsFrom"}], CodeValueInvalid, "hangsFrom is a node id, such as \"Operator:lab\"")
+		}
 		at := desc.places[key{r, "module"}]
 		if at.file == "" {
 			at = desc.places[r]

@@ -115,6 +115,7 @@ const (
 	CodeNodeUnknown       = "node_unknown"
 	CodeModuleUnknown     = "module_unknown"
 	CodeResourceUnknown   = "resource_unknown"
+	CodeRouteDuplicate    = "route_duplicate"
 	CodeRoleUnknown       = "role_unknown"
 	CodeRoleDuplicate     = "role_duplicate"
 	CodeRoleCycle         = "role_cycle"

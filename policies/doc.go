@@ -198,7 +198,8 @@
 //	source_duplicate       an attribute with two sources
 //	node_unknown           a node type that the catalogue lacks
 //	module_unknown         a module that the pack lacks
-//	resource_unknown       a resource that the catalogue lacks
+//	resource_unknown       a resource that the catalogue lacks, or that its action is not for
+//	route_duplicate        two routes that can answer one request
 //	role_unknown           a role that nobody ships
 //	role_duplicate         a role that is shipped already
 //	role_cycle             a role that includes itself

@@ -296,6 +296,7 @@ func (c *described) readResources(d *document, module string, n *yaml.Node) {
 		}
 		c.places[key{r, "module"}] = places["module"]
 		c.places[key{r, "node"}] = places["node"]
+		c.places[key{r, "hangsFrom"}] = places["hangsFrom"]
 		put(c, d, c.cat.Resources, name, r, k)
 	})
 }

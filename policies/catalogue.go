@@ -33,7 +33,8 @@ type Catalogue struct {
 	Modules  map[string]*Module
 	Features map[string]*Feature
 	Routes   map[string]*Route
-	// Roles are the roles the pack ships, asserted as facts by `ward init` and on activation.
+	// Roles are the roles the pack ships, asserted as facts by `ward init` and on
+	// activation: each after those it includes, otherwise by name.
 	Roles []Role
 }
 

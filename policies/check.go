@@ -598,6 +598,7 @@ func (c *checker) mergeCatalogues(p, own *pack) {
 			c.diags.addAt(p.desc.places["role."+r.Name], CodeRoleCycle, "role %q includes itself", r.Name)
 		}
 	}
+	cat.Roles = inOrder(cat.Roles, roles)
 	if cat.SelfRole != "" {
 		if _, ok := roles[cat.SelfRole]; !ok {
 			c.diags.addAt(p.desc.places["links.self"], CodeRoleUnknown, "role %q does not exist", cat.SelfRole)
@@ -613,6 +614,30 @@ func reserved[T any](c *checker, desc *described, into, own map[string]*T) {
 		}
 		into[name] = v
 	}
+}
+
+// inOrder sorts roles so that each comes after those it includes, and by name
+// otherwise.
+func inOrder(list []Role, roles map[string]Role) []Role {
+	out := make([]Role, 0, len(list))
+	done := map[string]bool{}
+	var visit func(r Role)
+	visit = func(r Role) {
+		if done[r.Name] {
+			return
+		}
+		done[r.Name] = true // a cycle is a finding of its own
+		for _, in := range r.Includes {
+			if inner, ok := roles[in]; ok {
+				visit(inner)
+			}
+		}
+		out = append(out, r)
+	}
+	for _, r := range list {
+		visit(r)
+	}
+	return out
 }
 
 func includes(roles map[string]Role, from, what string, seen map[string]bool) bool {

@@ -44,6 +44,15 @@ func TestShippedPacksCompile(t *testing.T) {
 		if s.Name() != name || len(s.Cases()) == 0 {
 			t.Errorf("%s: name %q, %d cases", name, s.Name(), len(s.Cases()))
 		}
+		shipped := map[string]bool{}
+		for _, r := range s.Catalogue().Roles {
+			for _, in := range r.Includes {
+				if !shipped[in] {
+					t.Errorf("%s: role %s comes before %s, which it includes", name, r.Name, in)
+				}
+			}
+			shipped[r.Name] = true
+		}
 		if _, ok := s.Policy("ward.policy.activate"); !ok {
 			t.Errorf("%s stands on no built-in set", name)
 		}

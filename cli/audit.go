@@ -1,0 +1,369 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ward-authz/ward/adapters/admin"
+	"github.com/ward-authz/ward/pdp"
+	"github.com/ward-authz/ward/pdp/audit"
+	"github.com/ward-authz/ward/pdp/authz"
+)
+
+func newAuditCommand(a *app) *cobra.Command {
+	return group("audit", "The ledger: find, show and verify records",
+		"  ward audit find --person Person:leo\n  ward audit verify --anchor checkpoint.txt",
+		newAuditShowCommand(a), newAuditFindCommand(a), newAuditVerifyCommand(a))
+}
+
+func parseRecord(s string) (uint64, error) {
+	seq, err := audit.ParseID(s)
+	if err != nil {
+		return 0, invalid("such as a-1042; ward audit find lists them", "this is no record id")
+	}
+	return seq, nil
+}
+
+// shownPart is one sealed part of a record, opened.
+type shownPart struct {
+	Tenant string          `json:"tenant"`
+	Plain  json.RawMessage `json:"plain"`
+}
+
+func newAuditShowCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show RECORD",
+		Short: "Show what a record holds",
+		Long: `Shows the clear part of a record and, with the keys, the sealed one. Beside a
+running server it reads a copy. Exit code 4 when the record's key was destroyed:
+the clear part is still shown.`,
+		Example: "  ward audit show a-1042\n  ward audit show a-1042 -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			seq, err := parseRecord(args[0])
+			if err != nil {
+				return err
+			}
+			e, err := a.openEvidence(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, e.close()) }()
+			entry, err := e.reader.Entry(seq)
+			if errors.Is(err, audit.ErrNotFound) {
+				return invalid("ward audit find lists records", "the ledger has no record %s", args[0])
+			}
+			if err != nil {
+				return err
+			}
+			line, err := pdp.LineOf(entry)
+			if err != nil {
+				return err
+			}
+			out := struct {
+				pdp.Line
+				Clear    json.RawMessage `json:"clear"`
+				Sealed   []shownPart     `json:"sealed"`
+				Shredded bool            `json:"shredded,omitempty"`
+			}{Line: line, Clear: entry.Clear, Sealed: []shownPart{}}
+			parts, err := e.keys.Unseal(entry)
+			switch {
+			case errors.Is(err, audit.ErrShredded):
+				out.Shredded = true
+			case err != nil:
+				return err
+			}
+			for _, p := range parts {
+				plain := json.RawMessage(p.Plain)
+				if !json.Valid(plain) {
+					plain, _ = json.Marshal(string(p.Plain))
+				}
+				out.Sealed = append(out.Sealed, shownPart{p.Tenant, plain})
+			}
+			err = a.show(out, func(w io.Writer) {
+				rows(w, "record", line.Record, "kind", line.Kind, "time", line.Time, "revision", itoa(line.Revision))
+				lineRows(w, line)
+				if out.Shredded {
+					rows(w, "sealed", "shredded: its key was destroyed")
+				}
+				for _, p := range out.Sealed {
+					name := "sealed for the operator"
+					if p.Tenant != "" {
+						name = "sealed for " + p.Tenant
+					}
+					rows(w, name, string(p.Plain))
+				}
+			})
+			if err == nil && out.Shredded {
+				return exit(exitIndeterminate)
+			}
+			return err
+		},
+	}
+}
+
+func lineRows(w io.Writer, l pdp.Line) {
+	if l.Caller != "" {
+		rows(w, "caller", l.Caller)
+	}
+	if len(l.Change) > 0 {
+		rows(w, "change", fmt.Sprintf("%s (%d events)", strings.Join(l.Change, ", "), l.Events))
+	}
+	if l.Closes != "" {
+		rows(w, "closes", l.Closes)
+	}
+	for _, it := range l.Items {
+		rows(w, it.Effect, fmt.Sprintf("%s %s %s %s", it.Action, it.Type, it.Code, strings.Join(it.Reasons, ",")))
+	}
+}
+
+func newAuditFindCommand(a *app) *cobra.Command {
+	var q admin.Find
+	var code, from, to, zone string
+	c := &cobra.Command{
+		Use:   "find",
+		Short: "Find records by what they are about",
+		Long: `Finds records by identifiers, which the ledger holds as keyed hashes only, and
+lists what everybody may read of them, the latest last.`,
+		Example: `  ward audit find --person Person:leo --from 2026-01-01
+  ward audit find --subject user:dana --action claim.view --code no_standing
+  ward audit find --kind change -o ndjson`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q.Code = authz.Code(code)
+			var err error
+			if from != "" {
+				if q.From, err = pointInTime("--from", from, zone, false); err != nil {
+					return err
+				}
+			}
+			if to != "" {
+				if q.To, err = pointInTime("--to", to, zone, true); err != nil {
+					return err
+				}
+			}
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var got admin.Found
+			if err := c.Post(cmd.Context(), "/v1/audit/find", q, &got); err != nil {
+				return err
+			}
+			if got.Truncated {
+				a.say("there are earlier ones: narrow the search, or raise --limit")
+			}
+			return a.show(got.Records, func(w io.Writer) {
+				for _, l := range got.Records {
+					what := []string{}
+					if len(l.Change) > 0 {
+						what = append(what, fmt.Sprintf("%s (%d events)", strings.Join(l.Change, ", "), l.Events))
+					}
+					for i, it := range l.Items {
+						if i == 3 {
+							what = append(what, fmt.Sprintf("and %d more", len(l.Items)-i))
+							break
+						}
+						what = append(what, fmt.Sprintf("%s %s %s", it.Effect, it.Action, it.Code))
+					}
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Record, l.Time, l.Kind, l.Caller, strings.Join(what, "; "))
+				}
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&q.Subject, "subject", "", "`who` acted, such as user:dana")
+	f.StringVar(&q.Person, "person", "", "`who` it is about, such as Person:leo")
+	f.StringVar(&q.Grant, "grant", "", "the grant `id` that permitted")
+	f.StringVar(&q.Action, "action", "", "the `action`, such as claim.view or grant.change")
+	f.StringVar(&code, "code", "", "the `code`, such as no_standing")
+	f.StringVar(&q.Kind, "kind", "", "decision, inquiry, change or abandoned")
+	f.StringVar(&from, "from", "", "recorded at this `time` or later")
+	f.StringVar(&to, "to", "", "recorded before this `time`; a date includes its day")
+	f.StringVar(&zone, "zone", "UTC", "time `zone` of dates")
+	f.IntVar(&q.Limit, "limit", 0, "at most this many, the latest (default 100)")
+	return c
+}
+
+func newAuditVerifyCommand(a *app) *cobra.Command {
+	var anchorFile, ledger, verifier string
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Check every record against the signed checkpoints",
+		Long: `Reads every record, hashes it, and compares the tree with every checkpoint in
+the ledger's folder, and with the anchor: a checkpoint that was kept where this
+machine could not change it. Without an anchor the ledger proves only that it
+agrees with itself.
+
+--ledger and --verifier check a folder that was handed over, with the public
+key alone. Exit code 7 when anything is not as it was written.`,
+		Example: `  ward audit verify
+  ward audit verify --anchor checkpoint.txt
+  ward audit verify --ledger ./case/ledger --verifier "$(cat verifier.txt)"`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			var anchor []byte
+			if anchorFile != "" {
+				if anchor, err = a.readInput(anchorFile); err != nil {
+					return err
+				}
+			}
+			if (ledger == "") != (verifier == "") {
+				return failf(exitFailure, "", "--ledger and --verifier go together")
+			}
+			if ledger == "" {
+				e, err := a.openEvidence(cmd.Context(), false)
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, e.close()) }()
+				ledger, verifier = e.ledger, e.keys.Verifier()
+			} else if _, serr := os.Stat(ledger); serr != nil {
+				return failf(exitFailure, "", "there is no ledger at %s", ledger)
+			}
+			report, err := audit.Verify(ledger, verifier, anchor)
+			var corrupt *audit.CorruptError
+			if errors.As(err, &corrupt) {
+				return failf(exitIntegrity, "keep the folder as it is; records before this one are intact", "the ledger is not as it was written: %s", trim(corrupt))
+			}
+			if err != nil {
+				return err
+			}
+			out := struct {
+				Records        uint64 `json:"records"`
+				Root           string `json:"root"`
+				CheckpointSize uint64 `json:"checkpointSize"`
+				Tail           uint64 `json:"tail"`
+				Anchored       bool   `json:"anchored"`
+				AnchorSize     uint64 `json:"anchorSize,omitempty"`
+				Text           string `json:"text"`
+			}{report.Records, report.Root, report.CheckpointSize, report.Tail, report.Anchored, report.AnchorSize, report.String()}
+			return a.show(out, func(w io.Writer) { fmt.Fprintln(w, out.Text) })
+		},
+	}
+	c.Flags().StringVar(&anchorFile, "anchor", "", "`file` with a checkpoint that was kept elsewhere; - is stdin")
+	c.Flags().StringVar(&ledger, "ledger", "", "ledger `folder` that was handed over")
+	c.Flags().StringVar(&verifier, "verifier", "", "its public `key`")
+	return c
+}
+
+// replayed is one line of `ward replay`.
+type replayed struct {
+	pdp.Replayed
+	Result string `json:"result"` // "same", "different" or "shredded"
+}
+
+func newReplayCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "replay RECORD | FIRST..LAST | all",
+		Short: "Derive recorded answers again, and compare bit for bit",
+		Long: `Derives every answer of the records again, in this process, from the store and
+the ledger alone, and compares policy set, facts, request and verdict bit for
+bit. Beside a running server it works on a copy. It needs the keys.
+
+Exit code 0 same, 4 a key was destroyed, 6 an answer differs, 7 the evidence is
+not what the ledger commits to.`,
+		Example: "  ward replay a-1042\n  ward replay a-10..a-20\n  ward replay all -o ndjson",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			first, last := uint64(0), ^uint64(0)
+			from, to, isRange := strings.Cut(args[0], "..")
+			if args[0] != "all" {
+				if first, err = parseRecord(from); err != nil {
+					return err
+				}
+				last = first
+			}
+			if isRange {
+				if last, err = parseRecord(to); err != nil {
+					return err
+				}
+				if last < first {
+					return invalid("", "the range ends before it begins")
+				}
+			}
+			e, err := a.openEvidence(cmd.Context(), true)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, e.close()) }()
+			if last != ^uint64(0) && last >= e.covered {
+				a.say("records from %s on are newer than the copy of the store and left out", audit.ID(e.covered))
+			}
+			last = min(last, e.covered-1)
+			rep, err := pdp.NewReplayer(cmd.Context(), e.store, e.keys)
+			if err != nil {
+				return err
+			}
+			return a.replay(cmd, e, rep, first, last, args[0] == "all")
+		},
+	}
+}
+
+func (a *app) replay(cmd *cobra.Command, e *evidence, rep *pdp.Replayer, first, last uint64, all bool) error {
+	var total uint64
+	if last != ^uint64(0) && last >= first && last-first < 1<<40 {
+		total = last - first + 1
+	}
+	p := a.progress("replayed", total)
+	defer p.done()
+	results := []replayed{}
+	var same, different, shredded, n uint64
+	for entry, err := range e.reader.From(first) {
+		if err != nil {
+			return err
+		}
+		if entry.Seq > last {
+			break
+		}
+		n++
+		p.at(n)
+		r, err := rep.Replay(cmd.Context(), entry)
+		if err != nil {
+			return err
+		}
+		out := replayed{r, "same"}
+		switch {
+		case r.Shredded:
+			out.Result = "shredded"
+			shredded++
+		case len(r.Differences) > 0:
+			out.Result = "different"
+			different++
+		default:
+			same++
+		}
+		// Of a whole ledger, the table names what is not the same.
+		if !all || a.output != "table" || out.Result != "same" {
+			results = append(results, out)
+		}
+	}
+	p.done()
+	if n == 0 && !all {
+		return invalid("ward audit find lists records", "the ledger has no record %s", audit.ID(first))
+	}
+	err := a.show(results, func(w io.Writer) {
+		for _, r := range results {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d answers\t%s\n", r.Result, r.Record, r.Kind, r.Items, strings.Join(r.Differences, "; "))
+		}
+		if n != 1 {
+			fmt.Fprintf(w, "%d records: %d same, %d different, %d shredded\n", n, same, different, shredded)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case different > 0:
+		return exit(exitDifference)
+	case shredded > 0:
+		return exit(exitIndeterminate)
+	}
+	return nil
+}

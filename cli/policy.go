@@ -1,0 +1,201 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ward-authz/ward/adapters/admin"
+	"github.com/ward-authz/ward/pdp"
+)
+
+func newPolicyCommand(a *app) *cobra.Command {
+	return group("policy", "Policy sets: check, test, activate, look at",
+		"  ward policy check ./pack && ward policy test ./pack\n  ward policy activate ./pack --why \"broker rule\" --ticket CH-16",
+		newPolicyCheckCommand(a), newPolicyTestCommand(a), newPolicyActivateCommand(a), newPolicyListCommand(a), newPolicyShowCommand(a))
+}
+
+func newPolicyCheckCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "check DIR",
+		Short:   "Compile a policy set and print every finding",
+		Long:    "Prints findings as file:line:column: code: text. Exit code 3 when there are any.",
+		Example: "  ward policy check ./pack\n  ward policy check pbm -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			out := struct {
+				Digest   string    `json:"digest,omitempty"`
+				Name     string    `json:"name,omitempty"`
+				Policies int       `json:"policies"`
+				Tests    int       `json:"tests"`
+				Findings []finding `json:"findings"`
+			}{Findings: []finding{}}
+			set, err := a.compile(args[0])
+			if err == nil {
+				out.Digest, out.Name, out.Policies, out.Tests = set.Digest(), set.Name(), len(set.Policies()), len(set.Cases())
+				return a.show(out, func(w io.Writer) {
+					fmt.Fprintf(w, "%s\t%s\t%d policies\t%d tests\n", out.Name, out.Digest, out.Policies, out.Tests)
+				})
+			}
+			bad, ok := err.(*invalidSet)
+			if !ok {
+				return err
+			}
+			for _, f := range bad.Findings {
+				out.Findings = append(out.Findings, finding{bad.prefix + "/" + f.File, f.Line, f.Column, f.Code, f.Text})
+			}
+			if err := a.show(out, func(w io.Writer) {
+				for _, f := range bad.Findings {
+					fmt.Fprintf(w, "%s/%s\n", bad.prefix, f)
+				}
+			}); err != nil {
+				return err
+			}
+			return failf(exitInvalid, "", "%d findings", len(out.Findings))
+		},
+	}
+}
+
+type finding struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	Code   string `json:"code"`
+	Text   string `json:"text"`
+}
+
+func newPolicyTestCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "test DIR",
+		Short:   "Run a policy set's own tests",
+		Long:    "Prints the tests that fail. Exit code 5 when there are any, 3 when the set does not compile.",
+		Example: "  ward policy test ./pack\n  ward policy test pbm -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			set, err := a.compile(args[0])
+			if err != nil {
+				return err
+			}
+			failures, err := pdp.RunTests(set)
+			if err != nil {
+				return invalid("", "the policy tests cannot be run: %s", err)
+			}
+			out := struct {
+				Tests    int               `json:"tests"`
+				Failures []pdp.TestFailure `json:"failures"`
+			}{len(set.Cases()), failures}
+			if out.Failures == nil {
+				out.Failures = []pdp.TestFailure{}
+			}
+			err = a.show(out, func(w io.Writer) {
+				for _, f := range failures {
+					fmt.Fprintf(w, "%s/%s\n", strings.TrimSuffix(args[0], "/"), f)
+				}
+				fmt.Fprintf(w, "%d of %d tests passed\n", out.Tests-len(failures), out.Tests)
+			})
+			if err == nil && len(failures) > 0 {
+				return failf(exitTestsFailed, "", "%d of %d policy tests failed", len(failures), out.Tests)
+			}
+			return err
+		},
+	}
+}
+
+func newPolicyActivateCommand(a *app) *cobra.Command {
+	var r reasonFlags
+	c := &cobra.Command{
+		Use:     "activate DIR|pbm",
+		Short:   "Put a policy set in force",
+		Long:    "Compiles and tests the set, stores it under its digest, and puts it in force as one change. A set with a finding or a failing test is refused.",
+		Example: "  ward policy activate ./pack --why \"broker rule\" --ticket CH-16\n  ward policy activate pbm",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := a.compile(args[0])
+			if err != nil {
+				return err
+			}
+			if err := a.runTests(set, args[0]); err != nil {
+				return err
+			}
+			client, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var done admin.Activated
+			if err := client.Post(cmd.Context(), "/v1/activate", admin.Activation{Archive: set.Archive(), Reason: r.Reason}, &done); err != nil {
+				return err
+			}
+			return a.show(done, func(w io.Writer) {
+				fmt.Fprintf(w, "%s %s is in force\trevision %d\trecord %s\n", done.Name, short(done.Digest), done.Revision, done.Record)
+			})
+		},
+	}
+	r.add(c)
+	return c
+}
+
+func newPolicyListCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the policy sets that were ever in force",
+		Example: "  ward policy list\n  ward policy list -o ndjson",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var got admin.PolicySets
+			if err := c.Get(cmd.Context(), "/v1/policies", &got); err != nil {
+				return err
+			}
+			return a.show(got.Sets, func(w io.Writer) {
+				for _, s := range got.Sets {
+					mark := ""
+					if s.Active {
+						mark = "in force"
+					}
+					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Revision, s.Name, short(s.Digest), s.At, s.Who, mark, s.Why)
+				}
+			})
+		},
+	}
+}
+
+func newPolicyShowCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "show [DIGEST|REVISION]", Short: "Show the policies of a set, by default the one in force",
+		Example: "  ward policy show\n  ward policy show sha256:1f3a9b\n  ward policy show 12 -o json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var q admin.ShowPolicies
+			if len(args) == 1 {
+				if n, err := strconv.ParseUint(args[0], 10, 32); err == nil && len(args[0]) < 6 {
+					q.Revision = n
+				} else if q.Digest = args[0]; len(strings.TrimPrefix(args[0], "sha256:")) < 6 {
+					return failf(exitFailure, "ward policy list shows digests", "give at least six digits of a digest, or a revision")
+				}
+			}
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var got admin.Policies
+			if err := c.Post(cmd.Context(), "/v1/policies/show", q, &got); err != nil {
+				return err
+			}
+			return a.show(got, func(w io.Writer) {
+				fmt.Fprintf(w, "%s\t%s\n", got.Name, got.Digest)
+				for _, p := range got.Policies {
+					duties := obligations(p.Obligations)
+					if duties != "" {
+						duties = "must " + duties
+					}
+					fmt.Fprintf(w, "%s\t%s\t%s:%d\t%s\n", p.Effect, p.ID, p.File, p.Line, duties)
+				}
+			})
+		},
+	}
+}

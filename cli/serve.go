@@ -1,0 +1,402 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ward-authz/ward/adapters/admin"
+	"github.com/ward-authz/ward/adapters/authzen"
+	"github.com/ward-authz/ward/pdp/authz"
+)
+
+func newServeCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: `Opens the data folder that ward init made, and answers at the doors that the
+configuration names. Logs are JSON lines on stderr and hold no identifiers.
+
+SIGTERM or SIGINT drains: readiness fails, clients are told to close their
+connections, and what has been asked is answered. A second signal ends at once.`,
+		Example: "  ward serve\n  ward serve --config /etc/ward/ward.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.config(false)
+			if err != nil {
+				return err
+			}
+			if err := c.checkServe(); err != nil {
+				return err
+			}
+			stop := make(chan os.Signal, 2)
+			signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+			defer signal.Stop(stop)
+			return a.serve(cmd.Context(), c, stop)
+		},
+	}
+}
+
+// Timeouts of the doors.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	writeTimeout      = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	// adminTimeout is for changes and inquiries, which may be large.
+	adminTimeout = 5 * time.Minute
+	// shutdownTimeout bounds how long answers in flight may take.
+	shutdownTimeout = 15 * time.Second
+)
+
+// handler is the admin door of a kernel.
+func (k *kernel) handler(ready func() error, log *slog.Logger, temp string) (http.Handler, error) {
+	return admin.New(admin.Config{PDP: k.pdp, Store: k.store, Ledger: k.ledger, Keys: k.keys,
+		Temp: temp, Ready: ready, Version: version(), Log: log})
+}
+
+// server is `ward serve` at work.
+type server struct {
+	cfg      *config
+	kernel   *kernel
+	log      *slog.Logger
+	draining atomic.Bool
+	refused  atomic.Int64
+	servers  []*http.Server
+	sockets  []string
+	failed   chan error
+}
+
+func (a *app) serve(ctx context.Context, c *config, stop <-chan os.Signal) error {
+	s := &server{cfg: c, log: slog.New(slog.NewJSONHandler(a.stderr, nil)), failed: make(chan error, 4)}
+	k, err := c.openKernel(ctx, false)
+	if err != nil {
+		return err
+	}
+	s.kernel = k
+	if r := k.recovery; r.Cut > 0 {
+		s.log.Warn("a torn tail was cut off the ledger: records that were never acknowledged", "bytes", r.Cut, "kept", r.Kept)
+	}
+	err = s.run(stop)
+	for _, path := range s.sockets {
+		_ = os.Remove(path) // closed listeners have removed theirs already
+	}
+	return errors.Join(err, k.close())
+}
+
+func (s *server) run(stop <-chan os.Signal) error {
+	defer func() {
+		for _, h := range s.servers {
+			_ = h.Close()
+		}
+	}()
+	attrs, err := s.listen()
+	if err != nil {
+		return err
+	}
+	head := s.kernel.pdp.Graph().Head()
+	attrs = append(attrs, "revision", head.Revision, "records", s.kernel.ledger.Size(), "version", version(), "environment", s.cfg.env)
+	if err := s.ready(); err != nil {
+		attrs = append(attrs, "ready", err.Error())
+	}
+	s.log.Info("serving", attrs...)
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.countRefused()
+		case err := <-s.failed:
+			s.log.Error("a listener failed", "type", errorType(err))
+			return err
+		case <-stop:
+			return s.shutdown(stop)
+		}
+	}
+}
+
+func errorType(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Op
+	}
+	return "other"
+}
+
+func (s *server) countRefused() {
+	if n := s.refused.Swap(0); n > 0 {
+		s.log.Info("requests refused before a decision", "count", n)
+	}
+}
+
+// ready says why the server should get no requests, or nil.
+func (s *server) ready() error {
+	if s.draining.Load() {
+		return &authz.Error{Kind: authz.Outage, Code: authz.NotReady, Text: "shutting down"}
+	}
+	return s.kernel.pdp.Ready()
+}
+
+// listen opens the doors and returns what to log about them.
+func (s *server) listen() ([]any, error) {
+	h, err := s.kernel.handler(s.ready, s.log, s.cfg.data)
+	if err != nil {
+		return nil, err
+	}
+	l, err := s.listenUnix(s.cfg.admin.socket, s.cfg.admin.mode)
+	if err != nil {
+		return nil, err
+	}
+	srv := s.start(l, h, false)
+	srv.ReadTimeout, srv.WriteTimeout = adminTimeout, adminTimeout
+	s.serve(srv, l, "")
+	attrs := []any{"admin", s.cfg.admin.socket}
+
+	if path := s.cfg.authzen.socket; path != "" {
+		l, err := s.listenUnix(path, s.cfg.authzen.mode)
+		if err != nil {
+			return nil, err
+		}
+		door, err := s.door(nil)
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		s.serve(s.start(l, door, true), l, "")
+		attrs = append(attrs, "socket", path)
+	}
+	if s.cfg.authzen.address != "" {
+		l, err := net.Listen("tcp", s.cfg.authzen.address)
+		if err != nil {
+			return nil, failf(exitFailure, "is another server running?", "cannot listen at listen.authzen.address: %s", trim(err))
+		}
+		door, err := s.door(l.Addr())
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		srv := s.start(l, door, true)
+		scheme := "http"
+		if s.cfg.authzen.cert != "" {
+			scheme = "https"
+			cert, err := tls.LoadX509KeyPair(s.cfg.authzen.cert, s.cfg.authzen.key)
+			if err != nil {
+				return nil, errors.Join(failf(exitFailure, "PEM files are wanted", "the tls certificate and key cannot be read: %s", trim(err)), l.Close())
+			}
+			srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
+		}
+		s.serve(srv, l, scheme)
+		attrs = append(attrs, "address", scheme+"://"+l.Addr().String())
+	}
+	return attrs, nil
+}
+
+// listenUnix listens at a path. A socket that a dead process left there is
+// removed: the store's lock says that no other server of this data lives.
+func (s *server) listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
+	if len(path) > 100 {
+		return nil, invalid("a socket's path holds at most 100 bytes", "the socket path %s is too long", path)
+	}
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, failf(exitFailure, "", "%s is in the way of the socket, and is none", path)
+		}
+		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			return nil, errors.Join(failf(exitFailure, "stop it, or name another socket", "another server answers at %s", path), conn.Close())
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, failf(exitFailure, "its folder must exist, and be this user's to write", "cannot listen at %s: %s", path, trim(err))
+	}
+	s.sockets = append(s.sockets, path)
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// door is the AuthZEN door with health beside it.
+func (s *server) door(addr net.Addr) (http.Handler, error) {
+	door, err := authzen.New(authzen.Config{
+		Decider: s.kernel.pdp,
+		BaseURL: s.cfg.baseURL,
+		Hosts:   s.cfg.hostNames(addr),
+		Caller:  s.cfg.caller,
+		Refused: func(authz.Code) { s.refused.Add(1) },
+		Log:     s.log,
+	})
+	if err != nil {
+		return nil, invalid("baseURL: https://HOST, hosts: [HOST]", "the configuration of the door is wrong: %s", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { admin.Health(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { admin.Health(w, s.ready()) })
+	// Not mux.Handle("/"): it would redirect paths that the door refuses.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		door.ServeHTTP(w, r)
+	}), nil
+}
+
+// caller identifies who asks, by the connection alone.
+func (c *config) caller(r *http.Request) (authz.Caller, bool) {
+	listener := "tcp"
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "unix" {
+		listener = "socket"
+		if uid, ok := admin.PeerUID(r.Context()); ok {
+			for _, k := range c.callers {
+				if k.uid == uid {
+					return k.Caller, true
+				}
+			}
+		}
+	}
+	for _, k := range c.callers {
+		if k.listener == listener {
+			return k.Caller, true
+		}
+	}
+	return authz.Caller{}, false
+}
+
+// start makes the server of a listener.
+func (s *server) start(_ net.Listener, h http.Handler, leave bool) *http.Server {
+	if leave {
+		next := h
+		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if s.draining.Load() {
+				w.Header().Set("Connection", "close")
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	srv := &http.Server{Handler: h, ConnContext: admin.ConnContext,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: 32 << 10, ErrorLog: log.New(&connectionErrors{s.log}, "", 0)}
+	s.servers = append(s.servers, srv)
+	return srv
+}
+
+func (s *server) serve(srv *http.Server, l net.Listener, scheme string) {
+	go func() {
+		var err error
+		if scheme == "https" {
+			err = srv.ServeTLS(l, "", "")
+		} else {
+			err = srv.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
+}
+
+// connectionErrors logs what net/http complains about: that it does, and the
+// kind of complaint, but nothing that a client sent.
+type connectionErrors struct{ log *slog.Logger }
+
+// Write implements [io.Writer].
+func (c *connectionErrors) Write(b []byte) (int, error) {
+	kind := "connection"
+	for _, k := range []string{"TLS handshake", "Accept", "panic", "superfluous", "http2"} {
+		if bytes.Contains(b, []byte(k)) {
+			kind = k
+		}
+	}
+	c.log.Warn("http", "kind", kind)
+	return len(b), nil
+}
+
+var _ io.Writer = (*connectionErrors)(nil)
+
+// shutdown drains: first readiness fails and clients are told to go, then the
+// doors close, then what is in flight is answered. A second signal ends it.
+func (s *server) shutdown(stop <-chan os.Signal) error {
+	s.log.Info("draining", "for", s.cfg.drain.String())
+	s.draining.Store(true)
+	interrupted := failf(exitFailure, "", "a second signal ended the server before it had drained")
+	select {
+	case <-time.After(s.cfg.drain):
+	case <-stop:
+		return interrupted
+	}
+	// A name that leads nowhere lets nobody into a queue that nobody serves.
+	for _, path := range s.sockets {
+		_ = os.Remove(path)
+	}
+	time.Sleep(20 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		results := make(chan error, len(s.servers))
+		for _, srv := range s.servers {
+			go func() { results <- srv.Shutdown(ctx) }()
+		}
+		var errs []error
+		for range s.servers {
+			errs = append(errs, <-results)
+		}
+		done <- errors.Join(errs...)
+	}()
+	select {
+	case err := <-done:
+		s.countRefused()
+		if err != nil {
+			return failf(exitFailure, "", "answers were still in flight after %s", shutdownTimeout)
+		}
+		s.log.Info("stopped", "records", s.kernel.ledger.Size())
+		return nil
+	case <-stop:
+		return interrupted
+	}
+}
+
+func newStatusCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show the head, the ledger and whether it is ready",
+		Long: `Shows how the server, or the data folder when none runs, is doing. The
+checkpoint in -o json is signed; kept elsewhere, it anchors ward audit verify.`,
+		Example: "  ward status\n  ward status -o json | jq -r .checkpoint > checkpoint.txt",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var st admin.Status
+			if err := c.Get(cmd.Context(), "/v1/status", &st); err != nil {
+				return err
+			}
+			return a.show(st, func(w io.Writer) {
+				ready := "yes"
+				if !st.Ready {
+					ready = "no: " + st.Reason
+				}
+				rows(w, "ready", ready, "revision", itoa(st.Revision), "head", st.Head.String(), "policy set", st.SetName+" "+short(st.Set), "records", itoa(st.Records), "version", st.Version)
+				for _, m := range st.Imports {
+					rows(w, "open import", m)
+				}
+			})
+		},
+	}
+}

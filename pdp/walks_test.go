@@ -84,8 +84,8 @@ const client = `
 	Coverage:zeta/cov9 enrolledIn Group:zeta/g1
 	node Pharmacy:p1
 	node Pharmacy:p2
-	Pharmacy:p1 partOf Network:network
-	Pharmacy:p2 partOf Network:network
+	Pharmacy:p1 belongsTo Network:network
+	Pharmacy:p2 belongsTo Network:network
 	person Person:pat
 	Person:pat owns Coverage:acme/cov1
 	Tenant:acme has claims

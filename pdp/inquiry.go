@@ -55,6 +55,11 @@ func (p *PDP) Ask(ctx context.Context, q Inquiry) (Answer, error) {
 		return Answer{}, err
 	}
 	rec := recording{kind: audit.Inquiry, world: w, head: head, asker: asker}
+	if q.At != 0 {
+		if rec.at, err = p.clock.now(); err != nil {
+			return Answer{}, err
+		}
+	}
 	out := Answer{At: w.now, Revision: w.rev, Set: w.set.Digest()}
 	for i := range q.Requests {
 		r := q.Requests[i]

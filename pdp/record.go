@@ -109,6 +109,9 @@ type recording struct {
 	head  hierarchy.Head
 	items []item
 	asker hierarchy.ID // of an inquiry
+	// at is when it is recorded, where that is not the instant asked for: the
+	// ledger's time follows the clock, whatever an inquiry asks about.
+	at hierarchy.Instant
 }
 
 // maxRecordItems keeps a batch's records well below the ledger's limit; what
@@ -190,6 +193,9 @@ func (r *recording) encode(keys *audit.Keys, start int, first uint64) (audit.Rec
 		sealed[it.tenant] = append(sealed[it.tenant], si)
 	}
 	rec := audit.Record{Kind: r.kind, Time: int64(r.world.now)}
+	if r.at != 0 {
+		rec.Time = int64(r.at)
+	}
 	var err error
 	if rec.Clear, err = json.Marshal(c); err != nil {
 		return rec, 0, err

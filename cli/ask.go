@@ -274,7 +274,7 @@ func answerRows(w io.Writer, v *admin.Answer) {
 		return
 	}
 	for _, f := range v.Why.Facts {
-		fmt.Fprintf(w, "because\t%s  (%s%s)\n", f.Text, f.Fact, validAfter(f))
+		rows(w, "because", f.Text+aside(f))
 	}
 	for _, m := range v.Why.Missing {
 		rows(w, "missing", m)
@@ -291,14 +291,19 @@ func answerRows(w io.Writer, v *admin.Answer) {
 	}
 }
 
-func validAfter(f admin.Because) string {
-	if f.Valid.From.IsZero() && f.Valid.To.IsZero() {
+// aside names a fact and its time.
+func aside(f admin.Because) string {
+	var parts []string
+	if f.Fact != "" {
+		parts = append(parts, f.Fact)
+	}
+	if f.Valid != (admin.Interval{}) {
+		parts = append(parts, validity(f.Valid))
+	}
+	if len(parts) == 0 {
 		return ""
 	}
-	if f.Fact == "" {
-		return validity(f.Valid)
-	}
-	return ", " + validity(f.Valid)
+	return "  (" + strings.Join(parts, ", ") + ")"
 }
 
 func mark(value string) string {

@@ -207,7 +207,7 @@ func writeYAML(w io.Writer, v any) error {
 		return err
 	}
 	unflow(&n)
-	out, err := yaml.Marshal(&n)
+	out, err := yaml.Dump(&n, yaml.WithIndent(2))
 	if err != nil {
 		return err
 	}

@@ -34,9 +34,10 @@ type FactList struct {
 	Truncated bool   `json:"truncated,omitempty"`
 }
 
-// Fact is one fact with its times.
+// Fact is one fact with its times. A node hangs from its tenant by its key:
+// that edge has the kind "tenant" and no fact of its own.
 type Fact struct {
-	Fact  string `json:"fact"`
+	Fact  string `json:"fact,omitempty"`
 	Kind  string `json:"kind"`
 	State string `json:"state"` // "live", "ended", "future" or "voided"
 	// Valid is when it is true in the real world; Effective, of a grant, when
@@ -104,6 +105,12 @@ func (h *Handler) facts(ctx context.Context, who Who, in *Facts) (FactList, erro
 		}
 		out.Facts = append(out.Facts, w)
 	}
+	if kind == hierarchy.KindGrant && in.Name != "" && !in.Live && len(out.Facts) == 0 {
+		if g, ok := view.Grant(in.Name); ok { // a voided one is no fact any more
+			out.Facts = append(out.Facts, factOf(view, hierarchy.Fact{ID: g.Fact, Kind: kind, Valid: g.Valid,
+				Revision: g.Fact.Revision, Event: hierarchy.Event{Grant: &g.Grant}}))
+		}
+	}
 	return out, nil
 }
 
@@ -142,7 +149,10 @@ func named(e *hierarchy.Event) ([]hierarchy.ID, string) {
 }
 
 func factOf(view hierarchy.View, f hierarchy.Fact) Fact {
-	out := Fact{Fact: f.ID.String(), Kind: kindName(f.Kind), Valid: intervalOf(f.Valid), Revision: f.Revision, Value: valueOf(&f.Event)}
+	out := Fact{Kind: kindName(f.Kind), Valid: intervalOf(f.Valid), Revision: f.Revision, Value: valueOf(&f.Event)}
+	if !f.ID.IsZero() { // an edge that a tenant's key implies is no fact
+		out.Fact = f.ID.String()
+	}
 	valid, voided := f.Valid, false
 	if f.Event.Grant != nil {
 		if g, ok := view.Grant(f.Event.Grant.ID); ok {

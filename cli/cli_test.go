@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ward": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs testdata/*.txt. Beside testscript's own commands there are
+//
+//	exits CODE COMMAND ARG…  runs a command and compares the exit code
+//	waitsock PATH            waits until something listens at a Unix socket
+//	flip FILE OFFSET         inverts one byte; a negative offset counts from the end
+func TestScripts(t *testing.T) {
+	packs, err := filepath.Abs("../testdata/packs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("UID", strconv.Itoa(os.Getuid()))
+			e.Setenv("PACKS", packs)
+			e.Setenv("NO_COLOR", "1")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) < 2 {
+					ts.Fatalf("usage: exits CODE COMMAND ARG…")
+				}
+				code := 0
+				err := ts.Exec(args[1], args[2:]...)
+				var exit *exec.ExitError
+				switch {
+				case errors.As(err, &exit):
+					code = exit.ExitCode()
+				case err != nil:
+					ts.Fatalf("%v", err)
+				}
+				if strconv.Itoa(code) != args[0] {
+					ts.Fatalf("exit code %d, want %s", code, args[0])
+				}
+			},
+			"waitsock": func(ts *testscript.TestScript, _ bool, args []string) {
+				if err := waitSocket(ts.MkAbs(args[0])); err != nil {
+					ts.Fatalf("%v", err)
+				}
+			},
+			"flip": func(ts *testscript.TestScript, _ bool, args []string) {
+				path := ts.MkAbs(args[0])
+				b, err := os.ReadFile(path)
+				ts.Check(err)
+				at, err := strconv.Atoi(args[1])
+				ts.Check(err)
+				if at < 0 {
+					at += len(b)
+				}
+				b[at] ^= 0xff
+				ts.Check(os.WriteFile(path, b, 0o600))
+			},
+		},
+	})
+}
+
+func waitSocket(path string) error {
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("unix", path)
+		if err == nil {
+			return c.Close()
+		}
+		if time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// TestEveryCommandHasAnExample walks the tree: every command says what it does
+// and shows how, in our style.
+func TestEveryCommandHasAnExample(t *testing.T) {
+	var walk func(c *cobra.Command)
+	n := 0
+	walk = func(c *cobra.Command) {
+		n++
+		path := c.CommandPath()
+		if c.Example == "" {
+			t.Errorf("%s: no example", path)
+		}
+		for line := range strings.Lines(c.Example) {
+			if !strings.HasPrefix(line, "  ") {
+				t.Errorf("%s: example line %q is not indented by two", path, line)
+			}
+		}
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			if !c.Hidden {
+				t.Errorf("%s: Short is missing or ends with a full stop", path)
+			}
+		}
+		if !c.Hidden && !strings.Contains(c.Example, path) && c.HasParent() {
+			t.Errorf("%s: the example does not show %q", path, path)
+		}
+		if c.Runnable() && c.RunE == nil {
+			t.Errorf("%s: uses Run, whose errors get lost", path)
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRootCommand(&app{getenv: func(string) string { return "" }}))
+	t.Logf("%d commands", n)
+}

@@ -1,0 +1,325 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ward-authz/ward/adapters/admin"
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp"
+)
+
+// shownRefusals is how many refused rows a command lists by itself.
+const shownRefusals = 20
+
+// newImportCommand is ward hierarchy import.
+func newImportCommand(a *app) *cobra.Command {
+	i := &importRun{a: a}
+	c := &cobra.Command{
+		Use:   "import --map MAP FILE…",
+		Short: "Load CSV files as a map says",
+		Long: `Load CSV files as a map says: which columns name which nodes, and which edges
+and links a row asserts. The map is a file, or one that is built in: cms-bfd.
+
+What the files say is compared with what is known. What is missing is asserted,
+what differs is replaced, what is known stays, and so does all that the files
+do not mention. The same files a second time change nothing. Nothing is visible
+before everything is written; an import that broke off goes on when it is run
+again, or is dropped with --abandon.
+
+A row is refused as a whole, with a reason: rows = loaded + unchanged + refused.
+Refused rows are no failure of the command.
+
+With --history, into an empty store, every instant at which the source learned
+or withdrew a row becomes a revision, so that --known-at reaches back before
+this store was made.`,
+		Example: `  ward hierarchy import --map cms-bfd SYNTHETIC_*.csv
+  ward hierarchy import --map feed.yaml --tenant acme members.csv --refusals refused.csv
+  ward hierarchy import --map cms-bfd --history SYNTHETIC_*.csv
+  ward hierarchy import --map cms-bfd --abandon`,
+		RunE: func(cmd *cobra.Command, args []string) error { return i.run(cmd.Context(), args) },
+	}
+	f := c.Flags()
+	f.StringVar(&i.mapName, "map", "", "`map`: a file, or the name of one that is built in (required)")
+	f.StringVar(&i.tenant, "tenant", "", "`tenant` to load into, instead of the map's")
+	f.BoolVar(&i.history, "history", false, "keep what the source knew when: each of its times becomes a revision")
+	f.BoolVar(&i.dryRun, "dry-run", false, "count what would be loaded, and write nothing")
+	f.BoolVar(&i.abandon, "abandon", false, "drop the open import of these files, or without files of the tenant")
+	f.StringVar(&i.refusals, "refusals", "", "write every refused row to this CSV `file`")
+	i.reason.add(c)
+	return c
+}
+
+type importRun struct {
+	a                        *app
+	mapName, tenant          string
+	refusals                 string
+	history, dryRun, abandon bool
+	reason                   reasonFlags
+
+	m     *feedMap
+	files []feedSource
+	lines int
+}
+
+// feedSource is a file with the digest it had when the import was named.
+type feedSource struct {
+	path, name, digest string
+}
+
+func (i *importRun) run(ctx context.Context, paths []string) error {
+	if i.mapName == "" {
+		return failf(exitFailure, "built in: cms-bfd", "which map says what the files mean? --map MAP")
+	}
+	var err error
+	if i.m, err = findMap(i.mapName); err != nil {
+		return err
+	}
+	if i.tenant == "" {
+		i.tenant = i.m.tenant
+	}
+	if i.tenant != "" && hierarchy.TenantID(i.tenant).Valid() != nil {
+		return failf(exitFailure, "", "%q is no tenant key", i.tenant)
+	}
+	if len(paths) == 0 && !i.abandon {
+		return failf(exitFailure, "ward hierarchy import --help", "which files?")
+	}
+	if err := i.open(paths); err != nil {
+		return err
+	}
+	client, err := i.a.client(ctx)
+	if err != nil {
+		return err
+	}
+	if i.abandon {
+		return i.drop(ctx, client)
+	}
+	return i.load(ctx, client)
+}
+
+// open reads every file once: the digests name the import.
+func (i *importRun) open(paths []string) error {
+	for _, p := range paths {
+		s := feedSource{path: p, name: filepath.Base(p)}
+		if slices.ContainsFunc(i.files, func(o feedSource) bool { return o.name == s.name }) {
+			return failf(exitFailure, "files are told apart by their base names", "%s is given twice", s.name)
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return failf(exitFailure, "", "%s cannot be read: %s", p, cause(err))
+		}
+		sum, count := sha256.New(), &lineCount{}
+		_, err = i.m.newRowReader(s.name, 0, i.tenant, io.TeeReader(f, io.MultiWriter(sum, count))) // the header is in order
+		if err == nil {
+			_, err = io.Copy(io.MultiWriter(sum, count), f)
+			if err != nil {
+				err = failf(exitFailure, "", "%s cannot be read: %s", p, cause(err))
+			}
+		}
+		f.Close()
+		if err != nil {
+			return err
+		}
+		s.digest = digestOf(sum)
+		i.lines += count.n
+		i.files = append(i.files, s)
+	}
+	return nil
+}
+
+func digestOf(h hash.Hash) string { return "sha256:" + hex.EncodeToString(h.Sum(nil)) }
+
+type lineCount struct{ n int }
+
+func (c *lineCount) Write(b []byte) (int, error) {
+	for _, x := range b {
+		if x == '\n' {
+			c.n++
+		}
+	}
+	return len(b), nil
+}
+
+// id names the import: the digest of the map, of the files, and of how they
+// are read.
+func (i *importRun) id() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%s\x00%v\x00", i.m.digest, i.tenant, i.history)
+	for _, f := range i.files {
+		fmt.Fprintf(h, "%s\x00%s\x00", f.name, f.digest)
+	}
+	return "im-" + hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+func (i *importRun) drop(ctx context.Context, client *admin.Client) error {
+	in := admin.Abandon{Tenant: i.tenant, Reason: i.reason.Reason}
+	if len(i.files) > 0 {
+		in.ID = i.id()
+	}
+	var out admin.Changed
+	if err := client.Post(ctx, "/v1/import/abandon", in, &out); err != nil {
+		return err
+	}
+	return i.a.show(out, func(w io.Writer) { fmt.Fprintf(w, "the import is dropped (record %s)\n", out.Record) })
+}
+
+// rows reads every file again and maps it.
+func (i *importRun) rows(p *progress) iter.Seq2[pdp.Row, error] {
+	return func(yield func(pdp.Row, error) bool) {
+		sent := uint64(0)
+		for n, s := range i.files {
+			ok, err := i.rowsOf(n, s, func(r pdp.Row) bool {
+				sent++
+				p.at(sent)
+				return yield(r, nil)
+			})
+			if err != nil {
+				yield(pdp.Row{}, err)
+			}
+			if err != nil || !ok {
+				return
+			}
+		}
+	}
+}
+
+func (i *importRun) rowsOf(n int, s feedSource, yield func(pdp.Row) bool) (bool, error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return false, failf(exitFailure, "", "%s cannot be read: %s", s.path, cause(err))
+	}
+	defer f.Close()
+	sum := sha256.New()
+	in := io.TeeReader(f, sum)
+	r, err := i.m.newRowReader(s.name, n, i.tenant, in)
+	if err != nil {
+		return false, err
+	}
+	for {
+		row, err := r.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+		if !yield(row) {
+			return false, nil
+		}
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil || digestOf(sum) != s.digest {
+		return false, failf(exitFailure, "run the import again", "%s changed while it was read", s.name)
+	}
+	return true, nil
+}
+
+func (i *importRun) load(ctx context.Context, client *admin.Client) error {
+	head := admin.Import{ID: i.id(), Tenant: i.tenant, History: i.history, DryRun: i.dryRun, Reason: i.reason.Reason}
+	if head.Why == "" {
+		head.Why = "import with map " + i.m.name
+	}
+	for _, f := range i.files {
+		head.Files = append(head.Files, pdp.FeedFile{Name: f.name, Digest: f.digest})
+	}
+	read := i.a.progress("rows read", uint64(i.lines))
+	var write *progress
+	done, err := client.Import(ctx, head, i.rows(read), func(p pdp.Progress) {
+		if write == nil {
+			read.done()
+			write = i.a.progress("rows written", uint64(p.Of))
+		}
+		write.at(uint64(p.Rows))
+	})
+	read.done()
+	if write != nil {
+		write.done()
+	}
+	if err != nil {
+		if write != nil {
+			i.a.say("the import is open, and invisible: the same command goes on with it, --abandon drops it")
+		}
+		return err
+	}
+	if i.refusals != "" {
+		if err := writeRefusals(i.refusals, done.Refusals); err != nil {
+			return failf(exitFailure, "", "%s cannot be written: %s", i.refusals, cause(err))
+		}
+	}
+	i.remark(done)
+	return i.a.show(done, func(w io.Writer) { importTable(w, done) })
+}
+
+// remark says on stderr what the table does not.
+func (i *importRun) remark(d pdp.Imported) {
+	if i.a.quiet {
+		return
+	}
+	if i.a.output == "table" && i.refusals == "" {
+		for _, r := range d.Refusals[:min(len(d.Refusals), shownRefusals)] {
+			i.a.say("refused: %s:%d: %s: %s", r.File, r.Line, r.Code, r.Text)
+		}
+		if more := len(d.Refusals) - shownRefusals; more > 0 {
+			i.a.say("refused: and %d more; --refusals FILE writes them all", more)
+		}
+	}
+	if d.Resumed {
+		i.a.say("an interrupted run of this import was continued")
+	}
+	if d.Tenant != "" {
+		i.a.say("the tenant %s did not exist; the import made it", d.Tenant)
+	}
+	switch {
+	case d.DryRun:
+		i.a.say("dry run: nothing was written")
+	case d.Revisions == 0:
+		i.a.say("nothing changed (record %s)", d.Record)
+	default:
+		i.a.say("%d facts asserted, %d voided, in revisions %d to %d (record %s)", d.Facts, d.Voided, d.First, d.Last, d.Record)
+	}
+}
+
+func importTable(w io.Writer, d pdp.Imported) {
+	fmt.Fprintf(w, "FILE\tROWS\tLOADED\tUNCHANGED\tREFUSED\tIMPLIED\n")
+	sum := pdp.ImportedFile{Name: "total"}
+	line := func(f pdp.ImportedFile) {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\n", f.Name, f.Rows, f.Loaded, f.Unchanged, f.Refused, f.Implied)
+	}
+	for _, f := range d.Files {
+		line(f)
+		sum.Rows += f.Rows
+		sum.Loaded += f.Loaded
+		sum.Unchanged += f.Unchanged
+		sum.Refused += f.Refused
+		sum.Implied += f.Implied
+	}
+	if len(d.Files) > 1 {
+		line(sum)
+	}
+}
+
+func writeRefusals(path string, list []pdp.RefusedRow) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := csv.NewWriter(f)
+	records := [][]string{{"file", "line", "code", "reason"}}
+	for _, r := range list {
+		records = append(records, []string{r.File, strconv.Itoa(r.Line), r.Code, r.Text})
+	}
+	return w.WriteAll(records)
+}

@@ -23,18 +23,23 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
 
 // Main runs one command and returns the exit code of the process.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv}
+	return (&app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv}).main(args)
+}
+
+// main runs one command.
+func (a *app) main(args []string) int {
 	root := newRootCommand(a)
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	err := root.ExecuteContext(context.Background())
 	if cerr := a.close(); err == nil {
 		err = cerr
@@ -44,10 +49,10 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	code, text, hint := explainError(err)
 	if text != "" {
-		fmt.Fprintf(stderr, "ward: %s\n", text)
+		fmt.Fprintf(a.stderr, "ward: %s\n", text)
 	}
 	if hint != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", hint)
+		fmt.Fprintf(a.stderr, "hint: %s\n", hint)
 	}
 	return code
 }
@@ -62,6 +67,7 @@ type app struct {
 	output, color            string
 	quiet                    bool
 
+	clock  func() time.Time // of the demonstration; nil is the machine's
 	cfg    *config
 	kernel *kernel // opened when no server answers
 }

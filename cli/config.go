@@ -34,6 +34,7 @@ type config struct {
 	admin      listenAdmin
 	drain      time.Duration
 	callers    []callerConfig
+	clock      func() time.Time // nil is the machine's; no file can set it
 }
 
 type listenAuthZEN struct {
@@ -105,6 +106,7 @@ func (a *app) config(optional bool) (*config, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	c.clock = a.clock
 	a.cfg = c
 	return c, nil
 }

@@ -156,7 +156,7 @@ func (a *app) init(ctx context.Context, in initialise) (err error) {
 func (a *app) initConfig(in initialise) (*config, error) {
 	path, _ := a.configFile()
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && a.data == "" {
-		c := &config{operator: "operator", keys: in.keys}
+		c := &config{operator: "operator", keys: in.keys, clock: a.clock}
 		c.defaults(filepath.Dir(path))
 		a.cfg = c
 	}

@@ -24,6 +24,7 @@ type kernel struct {
 	store    *boltstore.Store
 	ledger   *audit.Ledger
 	recovery audit.Recovery
+	clock    func() time.Time
 	pdp      *pdp.PDP
 }
 
@@ -44,6 +45,7 @@ func (k *kernel) open(ctx context.Context, c *config, bare bool) error {
 	if err := exists(c.data, "data folder"); err != nil {
 		return err
 	}
+	k.clock = c.clock
 	var err error
 	if k.keys, err = c.openKeys(); err != nil {
 		return err
@@ -64,7 +66,7 @@ func (k *kernel) open(ctx context.Context, c *config, bare bool) error {
 }
 
 func (k *kernel) config() pdp.Config {
-	return pdp.Config{Store: k.store, Ledger: k.ledger, Keys: k.keys}
+	return pdp.Config{Store: k.store, Ledger: k.ledger, Keys: k.keys, Clock: k.clock}
 }
 
 // close closes the ledger before the store: its last checkpoint covers all.

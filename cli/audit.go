@@ -301,6 +301,10 @@ not what the ledger commits to.`,
 			if err != nil {
 				return err
 			}
+			// Which changes never reached the store, only the whole line tells.
+			if err := rep.Changes(e.reader.All()); err != nil {
+				return err
+			}
 			return a.replay(cmd, e, rep, first, last, args[0] == "all")
 		},
 	}
@@ -350,7 +354,11 @@ func (a *app) replay(cmd *cobra.Command, e *evidence, rep *pdp.Replayer, first, 
 	}
 	err := a.show(results, func(w io.Writer) {
 		for _, r := range results {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d answers\t%s\n", r.Result, r.Record, r.Kind, r.Items, strings.Join(r.Differences, "; "))
+			answers := "1 answer"
+			if r.Items != 1 {
+				answers = fmt.Sprintf("%d answers", r.Items)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Result, r.Record, r.Kind, answers, strings.Join(r.Differences, "; "))
 		}
 		if n != 1 {
 			fmt.Fprintf(w, "%d records: %d same, %d different, %d shredded\n", n, same, different, shredded)

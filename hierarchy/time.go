@@ -93,31 +93,28 @@ func Zone(name string) (*time.Location, error) {
 
 // DayStart returns the first instant of a calendar day in a zone. Where
 // midnight does not exist that is the instant the clock jumps to; where it
-// comes twice, the first one.
+// comes twice, the first one. A day that a zone left out begins as the next one.
 func DayStart(year int, month time.Month, day int, zone *time.Location) Instant {
-	t := time.Date(year, month, day, 0, 0, 0, 0, zone)
-	y, m, d := time.Date(year, month, day, 12, 0, 0, 0, time.UTC).Date() // normalised
-	on := func(t time.Time) bool { ty, tm, td := t.Date(); return ty == y && tm == m && td == d }
-	start, end := t.ZoneBounds()
-	if h, mi, s := t.Clock(); on(t) && h == 0 && mi == 0 && s == 0 {
-		// Midnight exists; it may also have come before the last change of the clock.
-		if !start.IsZero() {
-			_, off := t.Zone()
-			_, before := start.Add(-time.Millisecond).Zone()
-			if e := t.Add(time.Duration(off-before) * time.Second); e.Before(start) && on(e) {
-				return At(e)
-			}
+	midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC) // as the zone's clock shows it
+	// Offsets lie within 26 hours of UTC: walk the times of constant offset from there on.
+	t := midnight.Add(-26 * time.Hour).In(zone)
+	for {
+		_, offset := t.Zone()
+		_, end := t.ZoneBounds()
+		if !end.IsZero() && !end.After(t) {
+			// Where only a rule says when the clock changes, Go takes every year for
+			// one of 365 days and gives the last day of a leap year an end before it.
+			end = t.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour).In(zone)
 		}
-		return At(t)
+		shown := midnight.Add(-time.Duration(offset) * time.Second)
+		if shown.Before(t) {
+			shown = t // skipped: the clock shows a later time from the change on
+		}
+		if end.IsZero() || shown.Before(end) {
+			return At(shown)
+		}
+		t = end
 	}
-	// Midnight is skipped: the day begins at the change of the clock.
-	if !start.IsZero() && on(start) && !on(start.Add(-time.Millisecond)) {
-		return At(start)
-	}
-	if !end.IsZero() && on(end) {
-		return At(end)
-	}
-	return At(t)
 }
 
 // ParseDate reads YYYY-MM-DD and returns the first instant of that day and of

@@ -1,0 +1,303 @@
+package hierarchy
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestBoundaries asks about each kind of dated fact one millisecond before, at
+// and after each of its ends, where these come from calendar days in several
+// zones. An interval holds from its start up to and without its end.
+func TestBoundaries(t *testing.T) {
+	for _, days := range []struct {
+		zone, from, to string
+		wantFrom       string // the first instant
+		wantTo         string // the first instant after the last day
+	}{
+		{"America/New_York", "2026-01-01", "2026-12-31", "2026-01-01T05:00:00.000Z", "2027-01-01T05:00:00.000Z"},
+		{"Asia/Kolkata", "2026-01-01", "2026-12-31", "2025-12-31T18:30:00.000Z", "2026-12-31T18:30:00.000Z"},
+		{"America/New_York", "2026-03-08", "2026-03-08", "2026-03-08T05:00:00.000Z", "2026-03-09T04:00:00.000Z"},    // 23 hours
+		{"America/New_York", "2026-11-01", "2026-11-01", "2026-11-01T04:00:00.000Z", "2026-11-02T05:00:00.000Z"},    // 25 hours
+		{"America/Sao_Paulo", "2017-10-15", "2017-10-15", "2017-10-15T03:00:00.000Z", "2017-10-16T02:00:00.000Z"},   // begins at 01:00
+		{"America/Sao_Paulo", "2017-10-14", "2017-10-14", "2017-10-14T03:00:00.000Z", "2017-10-15T03:00:00.000Z"},   // ends as that begins
+		{"Africa/Cairo", "2024-04-26", "2024-04-26", "2024-04-25T22:00:00.000Z", "2024-04-26T21:00:00.000Z"},        // midnight is skipped
+		{"America/New_York", "2024-02-29", "2024-02-29", "2024-02-29T05:00:00.000Z", "2024-03-01T05:00:00.000Z"},    //
+		{"America/New_York", "2020-01-01", "9999-12-31", "2020-01-01T05:00:00.000Z", "10000-01-01T05:00:00.000Z"},   // an open end in many feeds
+		{"Asia/Kolkata", "2020-01-01", "9999-12-31", "2019-12-31T18:30:00.000Z", "9999-12-31T18:30:00.000Z"},        //
+		{"Pacific/Apia", "2011-12-29", "2011-12-29", "2011-12-29T10:00:00.000Z", "2011-12-30T10:00:00.000Z"},        // the 30th did not happen
+		{"Antarctica/Troll", "2026-03-29", "2026-03-29", "2026-03-29T00:00:00.000Z", "2026-03-29T22:00:00.000Z"},    // two hours at once
+		{"Australia/Lord_Howe", "2026-10-04", "2026-10-04", "2026-10-03T13:30:00.000Z", "2026-10-04T13:00:00.000Z"}, // half an hour
+	} {
+		zone, err := Zone(days.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, _, err := ParseDate(days.from, zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, to, err := ParseDate(days.to, zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := days.zone + " " + days.from + " to " + days.to
+		if from.String() != days.wantFrom || to.String() != days.wantTo {
+			t.Errorf("%s: is [%s, %s); want [%s, %s)", name, from, to, days.wantFrom, days.wantTo)
+			continue
+		}
+		boundaries(t, name, Interval{from, to})
+	}
+	boundaries(t, "one millisecond", Interval{7, 8})
+	boundaries(t, "before 1970", Interval{-1000, -999})
+}
+
+// boundaries asserts a fact of each kind with one valid time and asks around it.
+func boundaries(t *testing.T, name string, v Interval) {
+	b := newBench(t)
+	never := Forever - 1
+	b.do(node(Always, "Tenant:acme"), node(Always, "Plan:acme/p"), node(Always, "Group:acme/g"), user(Always, "User:u"),
+		person(Always, "Person:a", &never), person(Always, "Person:b", nil), role("r", []string{"c"}, nil))
+	b.do(node(v, "Plan:acme/dated"), edge(v, "Group:acme/g", "Plan:acme/p"), assign(v, "User:u", "r", "Plan:acme/p"), entitle(v, "acme", "claims"),
+		grant(v, Grant{ID: "g", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a")}),
+		grant(v, Grant{ID: "m", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a"), EndsAtMajority: true}),
+		block(v, "Person:a", "User:u"), identity(v, "i", "s", "User:u"), link(v, LinkSelf, "User:u", "Person:a"),
+		link(v, LinkOwns, "Person:a", "Plan:acme/p"), link(v, LinkMerge, "Person:a", "Person:b"), link(v, LinkFamily, "Person:b", "Person:a"))
+	// The same again, but ended at v.To instead of asserted so.
+	c := newBench(t)
+	c.do(node(Always, "Tenant:acme"), node(Always, "Plan:acme/p"), node(Always, "Group:acme/g"), user(Always, "User:u"),
+		person(Always, "Person:a", nil), person(Always, "Person:b", nil), role("r", []string{"c"}, nil))
+	open := Interval{v.From, Forever}
+	kinds := []Kind{KindNode, KindEdge, KindAssignment, KindEntitlement, KindGrant, KindBlock, KindLink, KindLink, KindLink, KindLink, KindLink}
+	facts := c.do(node(open, "Plan:acme/dated"), edge(open, "Group:acme/g", "Plan:acme/p"), assign(open, "User:u", "r", "Plan:acme/p"), entitle(open, "acme", "claims"),
+		grant(open, Grant{ID: "g", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a")}),
+		block(open, "Person:a", "User:u"), identity(open, "i", "s", "User:u"), link(open, LinkSelf, "User:u", "Person:a"),
+		link(open, LinkOwns, "Person:a", "Plan:acme/p"), link(open, LinkMerge, "Person:a", "Person:b"), link(open, LinkFamily, "Person:b", "Person:a"))
+	for i, f := range facts {
+		c.do(endAt(kinds[i], f, v.To))
+	}
+	for _, g := range []*bench{b, c} {
+		for _, question := range []struct {
+			name string
+			ask  func(View) bool
+		}{
+			{"node", func(v View) bool { _, _, ok := v.Node(mustID("Plan:acme/dated")); return ok }},
+			{"edge", func(v View) bool { return v.Reaches(mustID("Group:acme/g"), mustID("Plan:acme/p")) }},
+			{"assignment", func(v View) bool { return len(v.Assignments(mustID("User:u"))) > 0 }},
+			{"entitlement", func(v View) bool { return v.Entitled(TenantID("acme"), "claims") }},
+			{"grant", func(v View) bool { return len(v.Grants(mustID("User:u"))) > 0 }},
+			{"block", func(v View) bool { return len(v.Blocks(mustID("Person:a"))) > 0 }},
+			{"identity", func(v View) bool { _, _, ok := v.Principal("i", "s"); return ok }},
+			{"self link", func(v View) bool { return len(v.Persons(mustID("User:u"))) > 0 }},
+			{"owns link", func(v View) bool { return len(v.Owned(mustID("Person:a"))) > 0 }},
+			{"merge link", func(v View) bool { return len(v.Merged(mustID("Person:b"))) > 1 }},
+		} {
+			for _, at := range []struct {
+				at   Instant
+				want bool
+			}{{v.From - 1, false}, {v.From, true}, {v.From + 1, v.From+1 < v.To}, {v.To - 1, true}, {v.To, false}, {v.To + 1, false}} {
+				if got := question.ask(g.view(at.at)); got != at.want {
+					t.Errorf("%s: %s at %s is %v; want %v", name, question.name, at.at, got, at.want)
+				}
+			}
+			// Until names the next of the two ends, to the millisecond.
+			for _, at := range []struct{ at, want Instant }{{v.From - 1, v.From}, {v.From, v.To}, {v.To - 1, v.To}} {
+				r := NewReading()
+				question.ask(g.view(at.at).Reading(r))
+				if got := r.Until(); got != at.want {
+					t.Errorf("%s: %s at %s changes at %s; want %s", name, question.name, at.at, got, at.want)
+				}
+			}
+		}
+		// Of the same at the end: it is known as ended, and not a moment before.
+		for at, want := range map[Instant]int{v.To - 1: 0, v.To: 1} {
+			if got := len(g.view(at).EndedAssignments(mustID("User:u"))); got != want {
+				t.Errorf("%s: at %s %d assignments have ended; want %d", name, at, got, want)
+			}
+			if got := len(g.view(at).EndedGrants(mustID("User:u"))) > 0; got != (want == 1) {
+				t.Errorf("%s: at %s a grant has ended: %v", name, at, got)
+			}
+		}
+	}
+}
+
+func TestMajority(t *testing.T) {
+	for _, test := range []struct {
+		birth, zone string
+		age         int
+		want        string
+	}{
+		{"2008-06-15", "America/New_York", 18, "2026-06-15T04:00:00.000Z"},
+		{"2008-02-29", "America/New_York", 18, "2026-03-01T05:00:00.000Z"}, // no 29 February in 2026
+		{"2008-02-29", "America/New_York", 20, "2028-02-29T05:00:00.000Z"},
+		{"2007-04-01", "America/Chicago", 19, "2026-04-01T05:00:00.000Z"},   // 19 in Nebraska
+		{"1999-10-15", "America/Sao_Paulo", 18, "2017-10-15T03:00:00.000Z"}, // at 01:00: midnight does not exist
+		{"2006-04-26", "Africa/Cairo", 18, "2024-04-25T22:00:00.000Z"},
+		{"2008-03-08", "America/New_York", 18, "2026-03-08T05:00:00.000Z"}, // the clock changes later that day
+		{"2008-06-15", "Asia/Kolkata", 18, "2026-06-14T18:30:00.000Z"},
+	} {
+		zone, err := Zone(test.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := Majority(test.birth, test.age, zone)
+		if err != nil || at.String() != test.want {
+			t.Errorf("born %s, %d in %s: %v, %v; want %s", test.birth, test.age, test.zone, at, err, test.want)
+			continue
+		}
+		b := newBench(t)
+		e := person(Always, "Person:kid", &at)
+		e.Node.Person.BirthDate, e.Node.Person.TZData = test.birth, TZData
+		b.do(e, user(Always, "User:mum"))
+		b.do(grant(during(0, Forever), Grant{ID: "g", Type: "parent", Grantor: mustID("Person:kid"), Grantee: mustID("User:mum"), Subject: mustID("Person:kid"), EndsAtMajority: true}))
+		for now, want := range map[Instant]bool{at - 1: true, at: false, at + 1: false} {
+			if live := len(b.view(now).Grants(mustID("User:mum"))) == 1; live != want {
+				t.Errorf("born %s: at %s the grant is live: %v; want %v", test.birth, now, live, want)
+			}
+		}
+		ended := b.view(at).EndedGrants(mustID("User:mum"))
+		if len(ended) != 1 || !ended[0].ByMajority || ended[0].Effective.To != at {
+			t.Errorf("born %s: ended %+v", test.birth, ended)
+		}
+		r := NewReading()
+		b.view(at - 1).Reading(r).Grants(mustID("User:mum"))
+		if r.Until() != at {
+			t.Errorf("born %s: until %s; want %s", test.birth, r.Until(), at)
+		}
+	}
+	if _, err := Majority("2008-13-01", 18, time.UTC); err == nil || err.Error() != "not a birth date: want YYYY-MM-DD" {
+		t.Errorf("a wrong date: %v", err)
+	}
+}
+
+// TestGrantChains: what happens up the chain counts at once for all below.
+func TestGrantChains(t *testing.T) {
+	coming, early := Instant(60), Instant(40)
+	world := func() (*bench, []FactID) {
+		b := newBench(t)
+		b.do(person(Always, "Person:kid", &coming), person(Always, "Person:same", &early), person(Always, "Person:none", nil), user(Always, "User:mum"), user(Always, "User:aunt"))
+		f := b.do(
+			grant(during(0, 100), Grant{ID: "root", Grantor: mustID("Person:none"), Grantee: mustID("User:mum"), Subject: mustID("Person:kid"), MayRedelegate: true, MaxDepth: 1}),
+			grant(during(10, 90), Grant{ID: "child", Grantor: mustID("User:mum"), Grantee: mustID("User:aunt"), Subject: mustID("Person:kid"), Parent: "root", EndsAtMajority: true}))
+		return b, f
+	}
+	show := func(v View) string {
+		s := ""
+		for _, id := range []string{"root", "child"} {
+			f, ok := v.Grant(id)
+			if !ok {
+				return s + "unknown"
+			}
+			s += fmt.Sprintf("%s %d-%d chain %v majority %v voided %v; ", f.ID, f.Effective.From, f.Effective.To, f.Chain, f.ByMajority, f.Voided)
+		}
+		return s + fmt.Sprintf("live %d ended %d", len(v.Grants(mustID("User:aunt"))), len(v.EndedGrants(mustID("User:aunt"))))
+	}
+	for _, test := range []struct {
+		name   string
+		change func([]FactID) []Event
+		at     Instant
+		want   string
+	}{
+		{"as written", nil, 20, "root 0-100 chain [f2.0] majority false voided false; child 10-60 chain [f2.0 f2.1] majority true voided false; live 1 ended 0"},
+		{"before", nil, 9, "root 0-100 chain [f2.0] majority false voided false; child 10-60 chain [f2.0 f2.1] majority true voided false; live 0 ended 0"},
+		{"of age", nil, 60, "root 0-100 chain [f2.0] majority false voided false; child 10-60 chain [f2.0 f2.1] majority true voided false; live 0 ended 1"},
+		{"root ended", func(f []FactID) []Event { return []Event{endAt(KindGrant, f[0], 30)} }, 30,
+			"root 0-30 chain [f2.0] majority false voided false; child 10-30 chain [f2.0 f2.1] majority false voided false; live 0 ended 1"},
+		{"root ended before the child began", func(f []FactID) []Event { return []Event{endAt(KindGrant, f[0], 5)} }, 20,
+			"root 0-5 chain [f2.0] majority false voided false; child 10-5 chain [f2.0 f2.1] majority false voided false; live 0 ended 1"},
+		{"root voided", func(f []FactID) []Event { return []Event{void(KindGrant, f[0])} }, 20,
+			"root 0-0 chain [f2.0] majority false voided true; child 0-0 chain [f2.1] majority false voided true; live 0 ended 0"},
+		{"child voided", func(f []FactID) []Event { return []Event{void(KindGrant, f[1])} }, 20,
+			"root 0-100 chain [f2.0] majority false voided false; child 0-0 chain [f2.0 f2.1] majority false voided true; live 0 ended 0"},
+		{"merged with one who is of age earlier", func([]FactID) []Event { return []Event{link(Always, LinkMerge, "Person:same", "Person:kid")} }, 20,
+			"root 0-100 chain [f2.0] majority false voided false; child 10-40 chain [f2.0 f2.1] majority true voided false; live 1 ended 0"},
+		{"merged later", func([]FactID) []Event { return []Event{link(during(50, 99), LinkMerge, "Person:same", "Person:kid")} }, 20,
+			"root 0-100 chain [f2.0] majority false voided false; child 10-60 chain [f2.0 f2.1] majority true voided false; live 1 ended 0"},
+		{"majority no longer known", func([]FactID) []Event {
+			return []Event{void(KindNode, FactID{1, 0}), person(Always, "Person:kid", nil)}
+		}, 20, "root 0-100 chain [f2.0] majority false voided false; child 0-0 chain [f2.0 f2.1] majority false voided false; live 0 ended 0"},
+	} {
+		b, f := world()
+		before := show(b.view(20))
+		if test.change != nil {
+			b.do(test.change(f)...)
+		}
+		if got := show(b.view(test.at)); got != test.want {
+			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
+		}
+		if got := show(b.g.At(20, 2, EdgeKinds{})); got != before {
+			t.Errorf("%s: the past changed:\n got %s\nwant %s", test.name, got, before)
+		}
+		if _, ok := b.g.At(20, 1, EdgeKinds{}).Grant("root"); ok {
+			t.Errorf("%s: known before it was written", test.name)
+		}
+	}
+}
+
+// TestDayStart compares with brute force, minute by minute, the days around
+// every change of the clock since 1990 in zones with unusual ones.
+func TestDayStart(t *testing.T) {
+	changes := 0
+	for _, name := range []string{"America/New_York", "America/Sao_Paulo", "America/Havana", "Africa/Cairo", "Africa/Casablanca", "Asia/Beirut",
+		"Asia/Kathmandu", "Asia/Gaza", "Australia/Lord_Howe", "Pacific/Apia", "Pacific/Kiritimati", "Pacific/Kwajalein", "Antarctica/Troll", "Atlantic/Azores", "America/Asuncion"} {
+		zone, err := Zone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC).In(zone)
+		for {
+			_, end := at.ZoneBounds()
+			if end.IsZero() || end.Year() > 2028 {
+				break
+			}
+			if !end.After(at) { // the last day of a leap year, see DayStart
+				end = at.Add(24 * time.Hour)
+			}
+			changes++
+			// The date that is shown, as a number, and where each first was.
+			first := map[string]Instant{}
+			latest := ""
+			for m := end.Add(-60 * time.Hour); m.Before(end.Add(60 * time.Hour)); m = m.Add(time.Minute) {
+				if day := m.In(zone).Format("2006-01-02"); day > latest {
+					if latest != "" {
+						d, _ := time.Parse("2006-01-02", latest)
+						for d = d.AddDate(0, 0, 1); d.Format("2006-01-02") <= day; d = d.AddDate(0, 0, 1) {
+							first[d.Format("2006-01-02")] = At(m) // days left out begin as this one
+						}
+					}
+					latest = day
+				}
+			}
+			for day, want := range first {
+				if got, _, err := ParseDate(day, zone); err != nil || got != want {
+					t.Errorf("%s: %s begins at %s, %v; want %s", name, day, got, err, want)
+				}
+			}
+			at = end
+		}
+	}
+	if changes < 500 {
+		t.Errorf("only %d changes of the clock looked at", changes)
+	}
+}
+
+// TestDayStartEveryDay: each day begins after the one before it (or with it,
+// when a zone left that one out), at midnight or later.
+func TestDayStartEveryDay(t *testing.T) {
+	for _, name := range []string{"America/New_York", "America/Sao_Paulo", "Africa/Casablanca", "Asia/Kolkata", "Pacific/Apia", "UTC"} {
+		zone, err := Zone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := Never
+		for d := time.Date(1900, 1, 1, 12, 0, 0, 0, time.UTC); d.Year() < 2101; d = d.AddDate(0, 0, 1) {
+			at := DayStart(d.Year(), d.Month(), d.Day(), zone)
+			shown := at.Time().In(zone)
+			if date := d.Format("2006-01-02"); at < last || shown.Format("2006-01-02") < date || shown.Hour() > 3 ||
+				at == last && date != "2011-12-31" {
+				t.Fatalf("%s: %s begins at %s", name, date, shown)
+			}
+			last = at
+		}
+	}
+}

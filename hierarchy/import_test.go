@@ -1,0 +1,348 @@
+package hierarchy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func importWorld(t testing.TB) *bench {
+	b := newBench(t)
+	b.do(node(Always, "Operator:pbm"), node(Always, "Tenant:acme"), node(Always, "Tenant:bolt"), node(Always, "Plan:acme/p1"), node(Always, "Group:acme/old"))
+	b.do(edge(Always, "Group:acme/old", "Plan:acme/p1"), edge(Always, "Tenant:acme", "Operator:pbm"))
+	return b
+}
+
+func imp(step ImportStep) *Import { return &Import{ID: "feed", Tenant: "acme", Step: step} }
+
+func closureText(b *bench, rev uint64, id string) string {
+	return fmt.Sprint(b.g.At(10, rev, b.g.EdgeKinds("in")).Closure(mustID(id)))
+}
+
+func TestImportBecomesVisibleAtOnce(t *testing.T) {
+	b := importWorld(t)
+	old := FactID{2, 0}
+	before := closureText(b, 2, "Group:acme/new") + closureText(b, 2, "Group:acme/old")
+	b.in(imp(ImportOpen), node(Always, "Group:acme/new"), node(Always, "Group:acme/gone"))
+	b.in(imp(ImportMore), edge(Always, "Group:acme/new", "Plan:acme/p1"), endAt(KindEdge, old, 5), void(KindNode, FactID{3, 1}))
+	if n := len(b.g.Imports()); n != 1 {
+		t.Fatalf("%d imports are open", n)
+	}
+	for rev := uint64(2); rev <= 4; rev++ {
+		if got := closureText(b, rev, "Group:acme/new") + closureText(b, rev, "Group:acme/old"); got != before {
+			t.Errorf("revision %d shows a part of the import: %s", rev, got)
+		}
+	}
+	if b.g.Head() != b.g.Tip() || b.g.Head().Revision != 4 {
+		t.Errorf("head is %v, tip %v", b.g.Head(), b.g.Tip())
+	}
+	// Others work on meanwhile, but not against it.
+	b.do(node(Always, "Group:bolt/g"))
+	if got := b.refused(nil, node(Always, "Group:acme/new")); !strings.HasPrefix(got, CodeNodeExists) {
+		t.Errorf("a node that the import brings: %s", got)
+	}
+	if got := b.refused(nil, edge(Always, "Plan:acme/p1", "Group:acme/new")); !strings.HasPrefix(got, CodeUnknownEnd) {
+		t.Errorf("an edge to a node that is not visible yet: %s", got)
+	}
+	if got := b.refused(nil, node(Always, "Plan:acme/p2"), edge(during(0, 9), "Group:acme/old", "Plan:acme/p1")); !strings.HasPrefix(got, CodeDuplicateFact) {
+		t.Errorf("an edge that ends only with the import: %s", got)
+	}
+	b.in(imp(ImportClose))
+	closed := b.g.Head().Revision
+	if got, want := closureText(b, closed, "Group:acme/new"), "[Group:acme/new Operator:pbm Plan:acme/p1 Tenant:acme]"; got != want {
+		t.Errorf("closed: %s", got)
+	}
+	if got, want := closureText(b, closed, "Group:acme/old"), "[Group:acme/old Operator:pbm Tenant:acme]"; got != want {
+		t.Errorf("closed: %s", got)
+	}
+	if _, _, ok := b.view(10).Node(mustID("Group:acme/gone")); ok {
+		t.Error("what the import voided itself is visible")
+	}
+	for rev := uint64(2); rev < closed; rev++ {
+		if got := closureText(b, rev, "Group:acme/new") + closureText(b, rev, "Group:acme/old"); got != before {
+			t.Errorf("revision %d changed when the import was closed: %s", rev, got)
+		}
+	}
+	f, ok := b.view(10).Fact(FactID{4, 0})
+	if !ok || f.Revision != closed || f.ID != (FactID{4, 0}) {
+		t.Errorf("a fact of the import: %+v, %v; want it known from revision %d", f, ok, closed)
+	}
+	b.do(endAt(KindEdge, FactID{4, 0}, 50), void(KindEdge, old)) // by their first ids
+	if len(b.g.Imports()) != 0 || len(b.g.pending) != 0 {
+		t.Error("the import left something behind")
+	}
+}
+
+func TestImportAbandoned(t *testing.T) {
+	b := importWorld(t)
+	before := closureText(b, 2, "Group:acme/old")
+	b.in(imp(ImportOpen), node(Always, "Group:acme/new"), edge(Always, "Group:acme/new", "Plan:acme/p1"), endAt(KindEdge, FactID{2, 0}, 5))
+	b.in(imp(ImportMore), endAt(KindEdge, FactID{2, 0}, 3), void(KindNode, FactID{1, 4}))
+	b.in(imp(ImportAbandon))
+	head := b.g.Head().Revision
+	if got := closureText(b, head, "Group:acme/old"); got != before {
+		t.Errorf("abandoned, but %s", got)
+	}
+	if _, ok := b.view(10).Fact(FactID{3, 0}); ok {
+		t.Error("a fact of an abandoned import is known")
+	}
+	if got := b.refused(nil, void(KindNode, FactID{3, 0})); !strings.HasPrefix(got, CodeUnknownFact) {
+		t.Errorf("voiding a fact of an abandoned import: %s", got)
+	}
+	b.do(endAt(KindEdge, FactID{2, 0}, 7)) // the old fact is free again
+	b.in(imp(ImportOpen), node(Always, "Group:acme/new"), edge(Always, "Group:acme/new", "Plan:acme/p1"))
+	b.in(imp(ImportClose))
+	if got := closureText(b, b.g.Head().Revision, "Group:acme/new"); !strings.Contains(got, "Plan:acme/p1") {
+		t.Errorf("the second try: %s", got)
+	}
+}
+
+func TestTwoImports(t *testing.T) {
+	b := importWorld(t)
+	other := func(step ImportStep) *Import { return &Import{ID: "other", Tenant: "bolt", Step: step} }
+	shared := func(step ImportStep) *Import { return &Import{ID: "shared", Step: step} }
+	b.in(imp(ImportOpen), node(Always, "G:acme/a"), node(Always, "G:acme/b"), edge(Always, "G:acme/a", "G:acme/b"))
+	b.in(other(ImportOpen), node(Always, "Group:bolt/g"), person(Always, "Person:x", nil))
+	b.in(shared(ImportOpen))
+	for _, test := range []struct {
+		m     *Import
+		event Event
+		code  string
+	}{
+		{shared(ImportMore), edge(Always, "G:acme/b", "G:acme/a"), CodeUnknownEnd}, // not visible to others yet
+		{imp(ImportMore), edge(Always, "G:acme/b", "G:acme/a"), CodeCycle},
+		{shared(ImportMore), person(Always, "Person:x", nil), CodeNodeExists}, // closing both must not fail
+		{imp(ImportMore), void(KindNode, FactID{4, 1}), CodeUnknownFact},      // the other's pending fact
+		{nil, void(KindNode, FactID{3, 0}), CodeUnknownFact},
+	} {
+		if got := b.refused(test.m, test.event); !strings.HasPrefix(got, test.code) {
+			t.Errorf("got %s; want %s", got, test.code)
+		}
+	}
+	if got := fmt.Sprint(b.g.Imports()); got != "[{feed acme 1 false} {other bolt 1 false} {shared  1 false}]" {
+		t.Errorf("open: %s", got)
+	}
+	b.in(other(ImportClose))
+	if _, _, ok := b.view(10).Node(mustID("Person:x")); !ok {
+		t.Error("the second import is closed but not visible")
+	}
+	if _, _, ok := b.view(10).Node(mustID("G:acme/a")); ok {
+		t.Error("the first import is open but visible")
+	}
+	b.in(imp(ImportAbandon))
+	b.in(shared(ImportClose))
+}
+
+func TestHistoryImport(t *testing.T) {
+	h := func(step ImportStep) *Import { return &Import{ID: "h", Step: step, History: true} }
+	run := func(last ImportStep) *bench {
+		b := newBench(t)
+		b.time = 9000
+		b.do(node(Always, "Operator:pbm"))
+		b.do(user(Always, "User:ana"), role("admin", nil, nil), assign(Always, "User:ana", "admin", "Operator:pbm"))
+		b.time = 100 // the source's times
+		b.in(h(ImportOpen), node(Always, "Tenant:acme"), node(Always, "Group:acme/g"), node(Always, "Plan:acme/p"))
+		b.time = 200
+		b.in(h(ImportMore), edge(Always, "Group:acme/g", "Plan:acme/p"), endAt(KindNode, FactID{1, 0}, 77))
+		if b.g.Head().Revision != 2 || b.g.Tip().Revision != 4 || b.g.LastTime() != 200 {
+			t.Errorf("open: head %d, tip %d, last time %d", b.g.Head().Revision, b.g.Tip().Revision, b.g.LastTime())
+		}
+		if got := closureText(b, 99, "Group:acme/g"); strings.Contains(got, "Plan") {
+			t.Errorf("open, but visible: %s", got)
+		}
+		if got := b.refused(nil, node(Always, "Plan:acme/q")); !strings.HasPrefix(got, CodeImportOpen) {
+			t.Errorf("a change beside a history import: %s", got)
+		}
+		b.time = 150
+		if got := b.refused(h(ImportMore)); !strings.HasPrefix(got, CodeTimeReversed) {
+			t.Errorf("history that goes back: %s", got)
+		}
+		b.time = 300
+		b.in(h(ImportMore), void(KindEdge, FactID{4, 0}))
+		b.in(h(last))
+		b.time = 10_000
+		b.do(node(Always, "Tenant:late"))
+		return b
+	}
+
+	b := run(ImportClose)
+	if b.g.Head().Revision != 7 {
+		t.Fatalf("head is %d", b.g.Head().Revision)
+	}
+	for rev, want := range map[uint64]bool{2: false, 3: false, 4: true, 5: false, 6: false} {
+		if got := strings.Contains(closureText(b, rev, "Group:acme/g"), "Plan"); got != want {
+			t.Errorf("revision %d: the edge is known: %v; want %v", rev, got, want)
+		}
+	}
+	for known, want := range map[Instant]uint64{Never: 2, 0: 2, 99: 2, 100: 3, 199: 3, 200: 4, 299: 4, 300: 6, 9000: 6, 9999: 6, 10_000: 7, Forever: 7} {
+		if got := b.g.RevisionAt(known); got != want {
+			t.Errorf("closed: RevisionAt(%d) is %d; want %d", known, got, want)
+		}
+	}
+	if got := b.refused(h(ImportOpen)); !strings.HasPrefix(got, CodeStoreNotEmpty) {
+		t.Errorf("a second history: %s", got)
+	}
+
+	b = run(ImportAbandon)
+	for rev := uint64(0); rev <= 7; rev++ {
+		v := b.g.At(80, rev, b.g.EdgeKinds("in"))
+		if strings.Contains(fmt.Sprint(v.Closure(mustID("Group:acme/g"))), "Plan") {
+			t.Errorf("abandoned, but revision %d shows it", rev)
+		}
+		if _, _, ok := v.Node(mustID("Operator:pbm")); ok != (rev >= 1) {
+			t.Errorf("abandoned: revision %d has the operator: %v", rev, ok)
+		}
+	}
+	for known, want := range map[Instant]uint64{0: 0, 300: 0, 8999: 0, 9000: 6, 9999: 6, 10_000: 7} {
+		if got := b.g.RevisionAt(known); got != want {
+			t.Errorf("abandoned: RevisionAt(%d) is %d; want %d", known, got, want)
+		}
+	}
+	b.in(h(ImportOpen), node(Always, "Tenant:acme")) // and it may be tried again
+	b.in(h(ImportClose))
+}
+
+// listStore is a store of a list of bodies.
+type listStore struct {
+	Store
+	bodies [][]byte
+	head   *Head
+}
+
+func (s *listStore) Head(context.Context) (Head, error) {
+	if s.head != nil {
+		return *s.head, nil
+	}
+	var h Head
+	for _, b := range s.bodies {
+		h = h.Next(b)
+	}
+	return h, nil
+}
+
+func (s *listStore) Read(_ context.Context, from uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for i, b := range s.bodies[from:] {
+			if !yield(Entry{from + uint64(i) + 1, b}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestLoadInTheMiddle stops at every revision of a history with imports, loads,
+// and goes on with the rest: as after a crash.
+func TestLoadInTheMiddle(t *testing.T) {
+	ctx := context.Background()
+	for seed := range uint64(rounds(8)) {
+		b, _ := randomHistory(t, newRand(3000+seed), 18)
+		var bodies [][]byte
+		for _, e := range b.log {
+			bodies = append(bodies, e.Body)
+		}
+		rng := newRand(seed)
+		for cut := 0; cut <= len(bodies); cut += 1 + rng.IntN(4) {
+			g, err := Load(ctx, &listStore{bodies: bodies[:cut]})
+			if err != nil {
+				t.Fatalf("seed %d, cut at %d: %v", seed, cut, err)
+			}
+			for _, e := range b.log[cut:] {
+				if err := g.Apply(e); err != nil {
+					t.Fatalf("seed %d, cut at %d: going on: %v", seed, cut, err)
+				}
+			}
+			if g.Head() != b.g.Head() || g.Tip() != b.g.Tip() {
+				t.Fatalf("seed %d, cut at %d: heads differ", seed, cut)
+			}
+			for range 20 {
+				q, at := ask(rng), Instant(rng.IntN(worldEnd))
+				rev := uint64(rng.IntN(int(g.Head().Revision) + 1))
+				if got, want := fmt.Sprint(q.view(g.At(at, rev, g.EdgeKinds("in")))), fmt.Sprint(q.view(b.g.At(at, rev, b.g.EdgeKinds("in")))); got != want {
+					t.Fatalf("seed %d, cut at %d: %s:\n got %s\nwant %s", seed, cut, q.name, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	ctx := context.Background()
+	b := newBench(t)
+	b.do(node(Always, "Tenant:acme"))
+	b.do(node(Always, "Plan:acme/p"))
+	b.do(node(Always, "Plan:acme/q"))
+	bodies := [][]byte{b.log[0].Body, b.log[1].Body, b.log[2].Body}
+	encode := func(change func(*Batch)) []byte {
+		batch, err := Decode(bodies[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(batch)
+		body, err := Encode(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	head := b.g.Tip()
+	head.Hash[5] ^= 1
+	for _, test := range []struct {
+		name   string
+		store  *listStore
+		revise string
+		is     error
+	}{
+		{"another body", &listStore{bodies: [][]byte{bodies[0], encode(func(b *Batch) { b.Time++ }), bodies[2]}}, "revision 3", ErrCorrupt},
+		{"another number", &listStore{bodies: [][]byte{bodies[0], encode(func(b *Batch) { b.Revision = 3 })}}, "revision 2", ErrCorrupt},
+		{"another Prev", &listStore{bodies: [][]byte{bodies[0], encode(func(b *Batch) { b.Prev[0] ^= 1 })}}, "revision 2", ErrCorrupt},
+		{"no JSON", &listStore{bodies: [][]byte{bodies[0], []byte("x")}}, "revision 2", nil},
+		{"an end of nothing", &listStore{bodies: [][]byte{bodies[0], encode(func(b *Batch) { b.Events = []Event{void(KindEdge, FactID{1, 0})} })}}, "revision 2: unknown_fact", nil},
+		{"last one missing", &listStore{bodies: bodies[:2], head: &[]Head{b.g.Tip()}[0]}, "revision 3", ErrCorrupt},
+		{"another head", &listStore{bodies: bodies, head: &head}, "revision 3", ErrCorrupt},
+	} {
+		g, err := Load(ctx, test.store)
+		if err == nil || g != nil || !strings.Contains(err.Error(), test.revise) || test.is != nil && !errors.Is(err, test.is) {
+			t.Errorf("%s: %v; want an error with %q", test.name, err, test.revise)
+		}
+	}
+	g, err := Load(ctx, &listStore{bodies: bodies})
+	if err != nil || g.Head() != b.g.Head() {
+		t.Errorf("the whole store: %v", err)
+	}
+	if err := g.Apply(b.log[2]); err == nil {
+		t.Error("a revision is applied twice")
+	}
+	if err := g.Apply(Entry{5, b.log[2].Body}); err == nil {
+		t.Error("a revision is left out")
+	}
+	if g.Head() != b.g.Head() {
+		t.Error("a refused entry changed the graph")
+	}
+}
+
+// TestApplyAllOrNothing: a batch whose last event cannot be applied leaves
+// nothing of its first.
+func TestApplyAllOrNothing(t *testing.T) {
+	b := newBench(t)
+	b.do(node(Always, "Tenant:acme"))
+	batch := b.batch(nil, void(KindNode, FactID{1, 0}), node(Always, "Plan:acme/p"), void(KindEdge, FactID{1, 7}))
+	body, err := Encode(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.g.Apply(Entry{2, body}); err == nil {
+		t.Fatal("applied")
+	}
+	if b.g.Tip().Revision != 1 {
+		t.Error("the tip moved")
+	}
+	v := b.view(0)
+	if nodes := slices.Collect(v.Facts(KindNode)); len(nodes) != 1 || nodes[0].ID != (FactID{1, 0}) {
+		t.Errorf("nodes: %v", nodes)
+	}
+	b.do(node(Always, "Plan:acme/p"))
+}

@@ -16,6 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv("WARD_TEST_EMPTY_HANDLER"); path != "" {
+		serveNothing(path)
+	}
 	testscript.Main(m, map[string]func(){
 		"ward": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})

@@ -28,10 +28,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "bin")
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "ward"), "../cmd/ward").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin := filepath.Dir(binary(t))
 	work := filepath.Join(dir, "w")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		t.Fatal(err)

@@ -187,8 +187,10 @@ type ImportedFile struct {
 	Implied   int    `json:"implied"`
 }
 
-// DecodeRow reads a row as JSON, strictly: what [json.Marshal] makes of a Row.
-// Its errors never repeat the contents.
+// DecodeRow reads what [json.Marshal] makes of a Row, and nothing else: another
+// field, a key given twice or in other letters, or another order is refused, so
+// that no time or implied can be lost to a slip. A line end may follow. Its
+// errors never repeat the contents.
 func DecodeRow(line []byte) (Row, error) {
 	var r Row
 	if len(line) > MaxRowBytes {
@@ -231,6 +233,10 @@ func DecodeRow(line []byte) (Row, error) {
 				return Row{}, errors.New("an attribute is neither a bool, a string, a number nor a list of strings")
 			}
 		}
+	}
+	again, err := json.Marshal(r)
+	if err != nil || !bytes.Equal(again, bytes.TrimSuffix(line, []byte("\n"))) {
+		return Row{}, errors.New("not a row of a feed as ward writes it")
 	}
 	return r, nil
 }
@@ -543,6 +549,9 @@ func (im *importing) refusal(row *Row) *Reason {
 		}
 		if e.Valid.To <= e.Valid.From {
 			return &Reason{hierarchy.CodeIntervalInverted, "the valid time ends at or before its start"}
+		}
+		if e.Link != nil && e.Link.From == e.Link.To {
+			return &Reason{hierarchy.CodeEventInvalid, "a link ties two, not one to itself"}
 		}
 		if n := e.Node; n != nil && (n.Person != nil || len(n.Attrs) > 0 && n.ID.Type == hierarchy.PersonType) {
 			return &Reason{RowPerson, "a feed says no more of a person than the key"}
@@ -1109,6 +1118,9 @@ func (im *importing) settle(b *batch, steps []step, facts []hierarchy.FactID) {
 func (im *importing) change(ctx context.Context, events []hierarchy.Event, at hierarchy.Instant, file int32, s hierarchy.ImportStep) ([]hierarchy.FactID, error) {
 	if s == hierarchy.ImportMore && !im.open {
 		s = hierarchy.ImportOpen
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	f := im.feed
 	if f.DryRun {

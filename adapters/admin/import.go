@@ -60,7 +60,7 @@ type Import struct {
 	Reason
 }
 
-// ImportProgress is an answer's line.
+// importLine is a line of the answer.
 type importLine struct {
 	Progress *pdp.Progress `json:"progress,omitempty"`
 	Imported *pdp.Imported `json:"imported,omitempty"`
@@ -188,11 +188,12 @@ func (h *Handler) abandon(ctx context.Context, who Who, in *Abandon) (Changed, e
 	return changedOf(done), err
 }
 
+// What helps against the codes of imports.
 func init() {
-	hints[hierarchy.CodeImportOpen] = "go on with that import by running it again, or drop it: ward hierarchy import --abandon"
-	hints[hierarchy.CodeImportUnknown] = "ward status shows what is open"
+	hints[hierarchy.CodeImportOpen] = "run that import again to go on with it, or drop it: ward hierarchy import --map MAP --abandon"
+	hints[hierarchy.CodeImportUnknown] = "leave out the files to drop whatever import of the tenant is open"
 	hints[hierarchy.CodeStoreNotEmpty] = "leave out --history, or import into a new data folder: ward init"
-	hints["import_changed"] = "ward hierarchy import --abandon, then start again"
+	hints["import_changed"] = "drop it with --abandon, then start again"
 }
 
 // Import sends a feed. What rows yields as an error ends it before anything is

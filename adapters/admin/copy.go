@@ -148,7 +148,7 @@ func Unpack(from io.Reader, dir string) (covered uint64, err error) {
 			}
 			continue
 		}
-		if base, ok := strings.CutPrefix(name, copyLedger); name != copyStore && (!ok || base == "" || base != filepath.Base(base) || base == "..") {
+		if base, ok := strings.CutPrefix(name, copyLedger); head.Typeflag != tar.TypeReg || name != copyStore && (!ok || base == "" || base != filepath.Base(base) || base == "..") {
 			return 0, errors.New("the copy holds a file that it should not")
 		}
 		f, err := os.OpenFile(filepath.Join(dir, filepath.FromSlash(name)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

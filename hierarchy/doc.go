@@ -54,9 +54,11 @@
 // is asserted (grantor and coverage of a grant: at some instant of it). A node
 // may be ended or voided all the same while facts hang on it. Then an edge no
 // longer confers once its parent does not exist, and an assignment does not
-// count once its principal or node does not. Links, grants and blocks go on by
-// their own time: a block or a merge must not vanish with a duplicate Person. To
-// change a node's attributes, end it and assert it anew from that instant on.
+// count once its principal does not. An assignment at a node that has ended goes
+// on, for it reaches what hung from the node before; at one that is voided it
+// does not count. Links, grants and blocks go on by their own time: a block or a
+// merge must not vanish with a duplicate Person. To change a node's attributes,
+// end it and assert it anew from that instant on.
 //
 // # Two axes of time
 //
@@ -112,8 +114,9 @@
 //
 // A history import brings the past from a source. Its batches are revisions
 // with the source's times, which must not decrease among them but may lie before
-// those of the revisions before. It needs a graph in which no edge or link was
-// asserted, but for those of abandoned imports, and it is alone: nothing else is
+// those of the revisions before. It needs a graph in which no edge and no link
+// was asserted, but for identity links and what an abandoned import held, and it
+// is alone: nothing else is
 // applied until it is closed or abandoned, and [Graph.Head] stays where it was.
 // Closing makes each batch visible at its own revision.
 //
@@ -138,7 +141,7 @@
 //	grant_limit         a seventeenth grant for one grantee and subject at some instant
 //	import_open         another import of the tenant, or a history import, is open
 //	import_unknown      the import that the batch names is not open
-//	store_not_empty     a history import needs a graph without edges and links
+//	store_not_empty     a history import needs a graph without edges and links (identities aside)
 //	batch_too_large     more than MaxBatchEvents events or MaxBatchBytes bytes
 //	time_reversed       a transaction time before that of the last revision
 //

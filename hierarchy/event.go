@@ -363,8 +363,8 @@ type Batch struct {
 	Time       Instant    `json:"time"`
 	Provenance Provenance `json:"provenance"`
 	Import     *Import    `json:"import,omitempty"`
-	// Record is the sequence number, plus one, of the ledger's change record
-	// for this batch; 0 only in stores built without a ledger by tests.
+	// Record is how many records the ledger held when the batch was made: its
+	// change record is one of those that follow.
 	Record uint64  `json:"record,omitempty"`
 	Events []Event `json:"events"`
 }

@@ -39,7 +39,7 @@ type Graph struct {
 	places  uint32                 // facts so far
 	open    []*openImport          // in the order they were opened
 	pending map[rowRef]*pendingEnd // rows of others that an open import ends or voids
-	ties    int                    // edges and links asserted, but for abandoned ones
+	ties    int                    // edges and links (but for identities) asserted, but for abandoned ones
 }
 
 // state is what changes with each revision, published as one.
@@ -310,20 +310,22 @@ func (g *Graph) Imports() []Import { return slices.Clone(g.state.Load().imports)
 
 // EdgeKinds is a set of edge kinds, made by [Graph.EdgeKinds]. The zero value
 // is the empty set: nothing confers.
-type EdgeKinds struct {
+type EdgeKinds struct{ set *kindSet } // a pointer, so that Views compare
+
+type kindSet struct {
 	g     *Graph
 	names []string
 	bits  []uint64
 }
 
 func (k EdgeKinds) has(kind uint16) bool {
-	return int(kind>>6) < len(k.bits) && k.bits[kind>>6]&(1<<(kind&63)) != 0
+	return k.set != nil && int(kind>>6) < len(k.set.bits) && k.set.bits[kind>>6]&(1<<(kind&63)) != 0
 }
 
 // EdgeKinds returns the set of the edge kinds that confer access. Kinds that no
 // edge has yet count once one has.
 func (g *Graph) EdgeKinds(names ...string) EdgeKinds {
-	k := EdgeKinds{g: g, names: slices.Clone(names)}
+	k := &kindSet{g: g, names: slices.Clone(names)}
 	for _, name := range names {
 		n := g.syms.typeNumber(edgeKindPrefix + name)
 		for int(n>>6) >= len(k.bits) {
@@ -333,7 +335,7 @@ func (g *Graph) EdgeKinds(names ...string) EdgeKinds {
 			k.bits[n>>6] |= 1 << (n & 63)
 		}
 	}
-	return k
+	return EdgeKinds{k}
 }
 
 // edgeKindPrefix keeps the names of edge kinds apart from those of node types.
@@ -345,8 +347,8 @@ func (g *Graph) At(at Instant, rev uint64, confer EdgeKinds) View {
 	if head := g.Head().Revision; rev > head {
 		rev = head
 	}
-	if confer.g != g && confer.names != nil {
-		confer = g.EdgeKinds(confer.names...)
+	if confer.set != nil && confer.set.g != g {
+		confer = g.EdgeKinds(confer.set.names...)
 	}
 	return View{g: g, at: at, rev: uint32(rev), confer: confer}
 }
@@ -527,7 +529,7 @@ func (g *Graph) apply(b *Batch, next Head) {
 		if e := &b.Events[i]; e.Op == Assert {
 			row := g.assert(e, added, FactID{next.Revision, uint32(i)})
 			place.Store(rowRef{e.Kind, row}.pack())
-			if e.Kind == KindEdge || e.Kind == KindLink {
+			if e.Kind == KindEdge || e.Kind == KindLink && e.Link.Kind != LinkIdentity {
 				g.ties++
 				if m != nil {
 					m.ties++

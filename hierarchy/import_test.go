@@ -346,3 +346,159 @@ func TestApplyAllOrNothing(t *testing.T) {
 	}
 	b.do(node(Always, "Plan:acme/p"))
 }
+
+// TestImportSeesItself: within an import, what it ended or voided is over, in
+// later batches too; for others it is neither over nor to be built on.
+func TestImportSeesItself(t *testing.T) {
+	b := importWorld(t)
+	plan, old := FactID{1, 3}, FactID{2, 0}
+	b.in(imp(ImportOpen), endAt(KindNode, plan, 50), endAt(KindEdge, old, 20))
+	b.in(imp(ImportMore), edge(during(20, 50), "Group:acme/old", "Plan:acme/p1")) // no duplicate
+	if got := b.refused(imp(ImportMore), edge(during(20, 51), "Group:acme/old", "Plan:acme/p1")); !strings.HasPrefix(got, CodeUnknownEnd) {
+		t.Errorf("an edge to a node that the import ended: %s", got)
+	}
+	b.in(imp(ImportMore), endAt(KindEdge, old, 10), void(KindEdge, FactID{4, 0}), edge(during(10, 20), "Group:acme/old", "Plan:acme/p1"))
+	// For others: the plan exists, but what needs it must fit both ways.
+	b.do(user(Always, "User:u"), role("r", nil, nil))
+	if got := b.refused(nil, assign(during(0, 51), "User:u", "r", "Plan:acme/p1")); !strings.HasPrefix(got, CodeUnknownEnd) {
+		t.Errorf("an assignment that outlives what the import leaves of its node: %s", got)
+	}
+	if got := b.refused(nil, node(during(60, 70), "Plan:acme/p1")); !strings.HasPrefix(got, CodeNodeExists) {
+		t.Errorf("a node beside one that is not ended yet: %s", got)
+	}
+	b.do(assign(during(0, 50), "User:u", "r", "Plan:acme/p1"))
+	b.in(imp(ImportClose))
+	for at, want := range map[Instant]bool{9: true, 10: true, 19: true, 20: false, 49: false} {
+		if got := b.view(at).Reaches(mustID("Group:acme/old"), mustID("Plan:acme/p1")); got != want {
+			t.Errorf("at %d the group reaches the plan: %v; want %v", at, got, want)
+		}
+	}
+	if n := len(b.view(49).Assignments(mustID("User:u"))); n != 1 {
+		t.Errorf("%d assignments after closing", n)
+	}
+	b.do(endAt(KindEdge, old, 5)) // the fact goes on by its first id
+}
+
+// TestImportVoidsOnce: what an import voided is gone for its later batches.
+func TestImportVoidsOnce(t *testing.T) {
+	b := importWorld(t)
+	old := FactID{2, 0}
+	b.in(imp(ImportOpen), endAt(KindEdge, old, 20))
+	b.in(imp(ImportMore), void(KindEdge, old))
+	for _, e := range []Event{void(KindEdge, old), endAt(KindEdge, old, 10)} {
+		if got := b.refused(imp(ImportMore), e); !strings.HasPrefix(got, CodeUnknownFact) {
+			t.Errorf("voided by the import: %s", got)
+		}
+	}
+	b.in(imp(ImportClose))
+	if got := b.refused(nil, void(KindEdge, old)); !strings.HasPrefix(got, CodeUnknownFact) {
+		t.Errorf("voided: %s", got)
+	}
+}
+
+// TestImportConflicts: what an open import asserts is in the way of others.
+func TestImportConflicts(t *testing.T) {
+	b := importWorld(t)
+	b.do(node(Always, "G:acme/a"), node(Always, "G:acme/b"), user(Always, "User:u"), user(Always, "User:v"), person(Always, "Person:p", nil), role("r", nil, nil))
+	b.in(imp(ImportOpen), edge(Always, "G:acme/a", "G:acme/b"), identity(Always, "i", "s", "User:u"), entitle(Always, "acme", "x"),
+		grant(Always, Grant{ID: "g", Grantor: mustID("Person:p"), Grantee: mustID("User:u"), Subject: mustID("Person:p")}))
+	for _, test := range []struct {
+		event Event
+		code  string
+	}{
+		{edge(Always, "G:acme/b", "G:acme/a"), CodeCycle},
+		{edge(Always, "G:acme/a", "G:acme/b"), CodeDuplicateFact},
+		{identity(Always, "i", "s", "User:v"), CodeDuplicateFact},
+		{entitle(Always, "acme", "x"), CodeDuplicateFact},
+		{grant(Always, Grant{ID: "g", Grantor: mustID("Person:p"), Grantee: mustID("User:v"), Subject: mustID("Person:p")}), CodeGrantExists},
+	} {
+		if got := b.refused(nil, test.event); !strings.HasPrefix(got, test.code) {
+			t.Errorf("got %s; want %s", got, test.code)
+		}
+	}
+	var many []Event
+	for i := range 15 {
+		many = append(many, grant(Always, Grant{ID: fmt.Sprint("n", i), Grantor: mustID("Person:p"), Grantee: mustID("User:u"), Subject: mustID("Person:p")}))
+	}
+	b.do(many...)
+	many[0].Grant.ID = "last"
+	if got := b.refused(nil, many[0]); !strings.HasPrefix(got, CodeGrantLimit) {
+		t.Errorf("a seventeenth, of which an import holds one: %s", got)
+	}
+	b.in(imp(ImportClose))
+}
+
+// TestGrantIDs: an id is used once, even if the grant was voided long ago, but
+// one of an abandoned import was not used.
+func TestGrantIDs(t *testing.T) {
+	b := importWorld(t)
+	b.do(user(Always, "User:u"), person(Always, "Person:p", nil))
+	one := func(id string) Event {
+		return grant(Always, Grant{ID: id, Grantor: mustID("Person:p"), Grantee: mustID("User:u"), Subject: mustID("Person:p")})
+	}
+	f := b.do(one("a"))
+	b.do(void(KindGrant, f[0]))
+	if got := b.refused(nil, one("a")); !strings.HasPrefix(got, CodeGrantExists) {
+		t.Errorf("the id of a voided grant: %s", got)
+	}
+	b.in(imp(ImportOpen), one("b"))
+	b.in(imp(ImportAbandon))
+	b.do(one("b"))
+}
+
+// TestApplyUnchecked: Apply trusts the store about the rules, but no view hangs
+// or confers on what breaks them.
+func TestApplyUnchecked(t *testing.T) {
+	b := newBench(t)
+	one := func(id, parent string) Event {
+		return grant(Always, Grant{ID: id, Parent: parent, Grantor: mustID("Person:p"), Grantee: mustID("User:u"), Subject: mustID("Person:p")})
+	}
+	b.apply(b.batch(nil, user(Always, "User:u"), one("a", "b"), one("b", "a"), one("c", "c"), one("d", "none"),
+		role("x", []string{"c"}, []string{"y"}), role("y", nil, []string{"x"}),
+		node(Always, "G:t/a"), node(Always, "G:t/b"), edge(Always, "G:t/a", "G:t/b"), edge(Always, "G:t/b", "G:t/a"), edge(Always, "G:t/a", "G:t/a")))
+	v := b.view(0)
+	if n := len(v.Grants(mustID("User:u"))); n != 0 {
+		t.Errorf("%d grants without a root are live", n)
+	}
+	if f, ok := v.Grant("a"); !ok || !f.Voided || !(f.Effective == Interval{}) {
+		t.Errorf("a grant without a root: %+v", f)
+	}
+	if got := fmt.Sprint(v.Closure(mustID("G:t/a")), v.Capabilities("x"), v.Reaches(mustID("G:t/a"), mustID("G:t/c"))); got != "[G:t/a G:t/b Tenant:t] [c] false" {
+		t.Errorf("a cycle: %s", got)
+	}
+	if _, ok := v.Path(mustID("G:t/a"), mustID("G:t/b")); !ok {
+		t.Error("no path in a cycle")
+	}
+	if got := b.refused(nil, one("e", "a")); got == "" {
+		t.Error("a grant made from a broken chain")
+	}
+}
+
+// TestAfterAbandonedHistory: facts from before it can be changed again, and
+// times that go back do not confuse RevisionAt.
+func TestAfterAbandonedHistory(t *testing.T) {
+	h := func(step ImportStep) *Import { return &Import{ID: "h", Step: step, History: true} }
+	b := newBench(t)
+	b.time = 9000
+	f := b.do(node(Always, "Operator:o"))
+	b.time = 100
+	b.in(h(ImportOpen), endAt(KindNode, f[0], 70), node(Always, "Tenant:t"))
+	b.in(h(ImportMore), endAt(KindNode, f[0], 60), void(KindNode, FactID{2, 1}))
+	b.in(h(ImportAbandon))
+	b.time = 200
+	b.do(endAt(KindNode, f[0], 500))
+	for at, want := range map[Instant]bool{60: true, 70: true, 499: true, 500: false} {
+		if _, _, ok := b.view(at).Node(mustID("Operator:o")); ok != want {
+			t.Errorf("at %d the operator exists: %v; want %v", at, ok, want)
+		}
+	}
+	for b.g.Tip().Revision < 20 {
+		b.time++
+		b.do()
+	}
+	for known, want := range map[Instant]uint64{100: 0, 205: 0, 8999: 0, 9000: 20} {
+		if got := b.g.RevisionAt(known); got != want {
+			t.Errorf("RevisionAt(%d) is %d; want %d", known, got, want)
+		}
+	}
+}

@@ -105,6 +105,13 @@ func (o *oracle) node(id ID) *Node {
 	return nil
 }
 
+// begun: the node exists or has existed, and is not voided.
+func (o *oracle) begun(id ID) bool {
+	return slices.ContainsFunc(o.facts, func(f oracleFact) bool {
+		return f.kind == KindNode && f.event.Node.ID == id && f.valid.From <= o.at
+	})
+}
+
 func (o *oracle) closure(confer string, from ...ID) []string {
 	in := map[string]ID{}
 	for _, id := range from {
@@ -207,7 +214,7 @@ func (o *oracle) assignments(u ID, ended bool) (out []string) {
 			continue
 		}
 		a := f.event.Assignment
-		if ended && f.valid.To <= o.at || !ended && f.valid.Holds(o.at) && o.node(u) != nil && o.node(a.Node) != nil {
+		if ended && f.valid.To <= o.at || !ended && f.valid.Holds(o.at) && o.node(u) != nil && o.begun(a.Node) {
 			out = append(out, fmt.Sprint(f.id, f.valid, a.Role, a.Node))
 		}
 	}
@@ -440,6 +447,19 @@ func ask(rng *rand.Rand) question {
 			func(o *oracle) any {
 				return keys(o.merged(keys(o.tied(LinkSelf, false, map[string]bool{u: true}))...))
 			}},
+		{"principals " + p, func(v View) any { return texts(v.Principals(mustID(p))) },
+			func(o *oracle) any {
+				of, out := o.merged(p), map[string]bool{}
+				for _, f := range o.live(KindLink) {
+					if l := f.event.Link; l.Kind == LinkSelf && of[l.To.String()] {
+						out[l.From.String()] = true
+					}
+				}
+				return keys(out)
+			}},
+		{"known " + n, func(v View) any { return v.Known(mustID(n)) }, func(o *oracle) any {
+			return slices.ContainsFunc(o.facts, func(f oracleFact) bool { return f.kind == KindNode && f.event.Node.ID.String() == n })
+		}},
 		{"family " + p, func(v View) any { return texts(v.Family(mustID(p))) }, func(o *oracle) any { return o.family(p) }},
 		{"owned " + p, func(v View) any { return texts(v.Owned(mustID(p))) },
 			func(o *oracle) any { return keys(o.tied(LinkOwns, false, o.merged(p))) }},

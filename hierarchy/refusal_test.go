@@ -218,7 +218,7 @@ func TestRefusals(t *testing.T) {
 		{"majority dropped", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.EndsAtMajority = false })}, "grant_wider: event 0: the parent grant ends at majority"},
 		{"person two deep", nil, []Event{plain(func(g *Grant) { g.MayRedelegate, g.MaxDepth = true, 2 })}, "grant_depth: event 0: a chain about this kind of subject is at most 1 deep"},
 		{"child of a child", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.Parent, g.Grantor = "child", mustID("User:eve") })}, "grant_depth: event 0: the parent grant may not be redelegated"},
-		{"child hands on", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.MayRedelegate, g.MaxDepth = true, 1 })}, "grant_depth: event 0: the chain is deeper than the parent grant or the kind of subject allows"},
+		{"child hands on", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.MayRedelegate, g.MaxDepth = true, 1 })}, "grant_depth: event 0: the grant may be redelegated deeper than the parent grant allows"},
 		{"organisations four deep", nil, []Event{
 			grant(Always, Grant{ID: "o1", Type: "org-delegate", Parent: "org", Grantor: mustID("Group:acme/g1"), Grantee: mustID("Tenant:acme"), Subject: mustID("Plan:acme/p1"), MayRedelegate: true, MaxDepth: 2}),
 			grant(Always, Grant{ID: "o2", Type: "org-delegate", Parent: "o1", Grantor: mustID("Tenant:acme"), Grantee: mustID("Pharmacy:x"), Subject: mustID("Plan:acme/p1"), MayRedelegate: true, MaxDepth: 1}),

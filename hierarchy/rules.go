@@ -391,7 +391,7 @@ func (w *world) grantByID(id string) (Interval, *Grant) {
 func (w *world) checkGrant(gr *Grant, valid Interval, no refuser) *Refusal {
 	id := w.class(classGrant, gr.ID)
 	for _, r := range w.g.grants.each(byID, id) {
-		if r.added.Load() != deadMark || r.removed.Load() != 0 {
+		if r.added.Load() != deadMark {
 			return no(CodeGrantExists, "a grant with this id is known, even if it is over")
 		}
 	}
@@ -443,6 +443,8 @@ func (w *world) checkGrant(gr *Grant, valid Interval, no refuser) *Refusal {
 }
 
 // checkChain holds what makes a grant narrower than the one it was made from.
+// How deep chains get follows from the root: its depth is bounded by the kind
+// of its subject, and every further one has that subject and less depth.
 func (w *world) checkChain(gr *Grant, valid Interval, no refuser) *Refusal {
 	limit := 3
 	if gr.Subject.Type == PersonType {
@@ -482,8 +484,8 @@ func (w *world) checkChain(gr *Grant, valid Interval, no refuser) *Refusal {
 			return no(CodeUnknownEnd, "a grant up the chain does not exist, or is voided")
 		}
 	}
-	if depth > limit || gr.MayRedelegate && gr.MaxDepth > parent.MaxDepth-1 {
-		return no(CodeGrantDepth, "the chain is deeper than the parent grant or the kind of subject allows")
+	if gr.MayRedelegate && gr.MaxDepth > parent.MaxDepth-1 {
+		return no(CodeGrantDepth, "the grant may be redelegated deeper than the parent grant allows")
 	}
 	wider := func(what string) *Refusal { return no(CodeGrantWider, "%s is wider than in the parent grant", what) }
 	s, ps := gr.Scope, parent.Scope

@@ -13,9 +13,11 @@ import (
 //
 // A fact counts when its valid time holds the instant. Besides, an edge confers
 // only while its parent exists, and an assignment counts only while its
-// principal and its node do, so ending or voiding a Node takes away what hangs
-// on it. Links, grants and blocks count by their own time alone: a block
-// or merge must not vanish because a duplicate Person was ended.
+// principal exists and once its node does: ending a Node takes away what hangs
+// on it, but not the roles at it, which still reach what hung on it before;
+// voiding it takes those away too. Links, grants and blocks count by their own
+// time alone: a block or merge must not vanish because a duplicate Person was
+// ended.
 //
 // Maps and slices inside what a View returns are shared and must not be modified.
 type View struct {
@@ -179,6 +181,13 @@ type GrantFact struct {
 	Voided bool
 }
 
+// LinkFact is a link with its valid time and the fact that asserted it.
+type LinkFact struct {
+	Link
+	Valid Interval
+	Fact  FactID
+}
+
 // BlockFact is a block with its valid time and the fact that asserted it.
 type BlockFact struct {
 	Block
@@ -209,6 +218,29 @@ func (v View) Node(id ID) (Node, FactID, bool) {
 
 func (v View) exists(n sym) bool {
 	for range live(v, v.graph().nodes, byID, n, nil) {
+		return true
+	}
+	return false
+}
+
+// existed reports whether a node exists or has existed.
+func (v View) existed(n sym) bool {
+	for r := range known(v, v.graph().nodes, byID, n, nil) {
+		if r.valid.From <= v.at {
+			if r.valid.Holds(v.at) {
+				v.reading.use(r.id())
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// Known reports whether a node, person or principal with this id exists at any
+// instant: it may have ended, or not have begun.
+func (v View) Known(id ID) bool {
+	g := v.graph()
+	for range known(v, g.nodes, byID, g.syms.lookupID(id), nil) {
 		return true
 	}
 	return false
@@ -478,6 +510,32 @@ func (v View) Persons(principal ID) []ID {
 	return v.sorted(found)
 }
 
+// Links returns the live links that lead from a principal or person, sorted by
+// fact.
+func (v View) Links(from ID) []LinkFact {
+	g := v.graph()
+	var list []LinkFact
+	for r := range live(v, g.links, byFrom, g.syms.lookupID(from), nil) {
+		list = append(list, LinkFact{Link{Kind: linkNames[r.fact.kind], From: from, To: g.syms.id(r.fact.to)}, r.valid, r.id()})
+	}
+	slices.SortFunc(list, func(a, b LinkFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
+
+// Principals returns the principals that are any of these persons, or any that
+// is merged with them; sorted.
+func (v View) Principals(persons ...ID) []ID {
+	g := v.graph()
+	self, _ := v.identities(persons)
+	var found set
+	for _, n := range self.list {
+		for r := range live(v, g.links, byTo, n, ofKind(linkSelf)) {
+			found.add(r.fact.from)
+		}
+	}
+	return v.sorted(found)
+}
+
 // Merged returns all that are one with a person, itself included, sorted.
 func (v View) Merged(person ID) []ID {
 	found, rest := v.identities([]ID{person})
@@ -528,7 +586,9 @@ func (v View) Owners(node ID) []ID {
 }
 
 // Assignments returns the live assignments of a principal, sorted by fact. One
-// whose principal or node does not exist at the instant is not live.
+// whose principal does not exist at the instant, or whose node has not begun to,
+// is not live. A node that has ended keeps its roles: they reach what hung from
+// it before.
 func (v View) Assignments(principal ID) []AssignmentFact {
 	g := v.graph()
 	n := g.syms.lookupID(principal)
@@ -537,7 +597,7 @@ func (v View) Assignments(principal ID) []AssignmentFact {
 	}
 	var list []AssignmentFact
 	for r := range live(v, g.assignments, byPrincipal, n, nil) {
-		if v.exists(r.fact.node) {
+		if v.existed(r.fact.node) {
 			list = append(list, AssignmentFact{g.assignment(&r.fact), r.valid, r.id()})
 		}
 	}

@@ -86,7 +86,8 @@ func TestPath(t *testing.T) {
 	}
 }
 
-// TestNodeEnded: what hangs on a node goes with it, but for blocks and merges.
+// TestNodeEnded: what hangs on a node goes when it ends, but for the roles at
+// it, blocks and merges; when it is voided, the roles too.
 func TestNodeEnded(t *testing.T) {
 	b := newBench(t)
 	f := b.do(node(Always, "Tenant:t"), node(Always, "Plan:t/p"), node(Always, "Group:t/g"), user(Always, "User:u"), person(Always, "Person:a", nil), person(Always, "Person:b", nil), role("r", nil, nil))
@@ -94,13 +95,17 @@ func TestNodeEnded(t *testing.T) {
 		link(Always, LinkMerge, "Person:a", "Person:b"), block(Always, "Person:b", "User:u"))
 	b.do(endAt(KindNode, f[1], 50), endAt(KindNode, f[5], 50))
 	for at, want := range map[Instant]string{
-		49: "[Group:t/g Plan:t/p Tenant:t] 2 1", 50: "[Group:t/g Tenant:t] 1 1",
+		49: "[Group:t/g Plan:t/p Tenant:t] 2 1", 50: "[Group:t/g Tenant:t] 2 1", // the role at the plan that ended stays
 	} {
 		v := b.view(at)
 		got := fmt.Sprint(v.Closure(mustID("Group:t/g")), len(v.Assignments(mustID("User:u"))), len(v.Blocks(mustID("Person:a"))))
 		if got != want {
 			t.Errorf("at %d: %s; want %s", at, got, want)
 		}
+	}
+	b.do(void(KindNode, f[1]))
+	if n := len(b.view(10).Assignments(mustID("User:u"))); n != 1 {
+		t.Errorf("with a voided plan %d assignments; want the one at the tenant", n)
 	}
 	b.do(void(KindNode, f[3]))
 	if n := len(b.view(10).Assignments(mustID("User:u"))); n != 0 {

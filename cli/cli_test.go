@@ -19,9 +19,20 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv("WARD_TEST_EMPTY_HANDLER"); path != "" {
 		serveNothing(path)
 	}
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tidy{m}, map[string]func(){
 		"ward": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
+}
+
+// tidy removes the program that the tests built.
+type tidy struct{ *testing.M }
+
+func (m tidy) Run() int {
+	code := m.M.Run()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
+	return code
 }
 
 // TestScripts runs testdata/*.txt. Beside testscript's own commands there are

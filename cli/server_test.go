@@ -36,11 +36,15 @@ import (
 	"github.com/ward-authz/ward/pdp/audit"
 )
 
+// built is the folder of the program, or "".
+var built string
+
 var buildOnce = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "ward-test-")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	path := filepath.Join(dir, "ward")
 	out, err := exec.Command("go", "build", "-o", path, "../cmd/ward").CombinedOutput()
 	if err != nil {

@@ -458,3 +458,5 @@ func TestSortIDs(t *testing.T) {
 		t.Errorf("sorted: %v", got)
 	}
 }
+
+var _ = View{} == View{} // callers compare views

@@ -5,6 +5,9 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp/authz"
@@ -27,7 +30,13 @@ type asked struct {
 	Grant    string         `json:"grant,omitempty"`
 	Refusal  authz.Code     `json:"refusal,omitempty"`
 	Ignored  []string       `json:"ignored,omitempty"` // names of what was sent and does not count
-	Hangs    []hierarchy.ID `json:"hangs,omitempty"`   // Ward's own objects: the nodes they concern
+	// Performs lists the obligations that the caller carries out: an allow with
+	// another one reaches it as a deny.
+	Performs []string `json:"performs,omitempty"`
+	// Hangs lists, for one of Ward's own objects, the nodes it concerns, and
+	// Confers what of Ward's own capabilities somebody would gain there.
+	Hangs   []hierarchy.ID `json:"hangs,omitempty"`
+	Confers []string       `json:"confers,omitempty"`
 }
 
 type askedSubject struct {
@@ -50,11 +59,22 @@ const maxIgnored = 16
 // convert reads a request against a catalogue. It never fails: what is wrong
 // with a request shows when it is judged.
 func convert(r *authz.Request, c *policies.Catalogue) asked {
+	bad := false
+	text := func(s string) string { // JSON holds UTF-8 alone
+		if utf8.ValidString(s) {
+			return s
+		}
+		bad = true
+		return strings.ToValidUTF8(s, "\uFFFD")
+	}
 	a := asked{
-		ID: r.ID, Caller: r.Caller.Name, Verified: r.Subject.IsVerified(),
-		Subject: askedSubject{Type: r.Subject.Type, ID: r.Subject.ID, Issuer: r.Subject.Issuer, Assurance: r.Subject.Assurance},
-		Action:  r.Action.Name, Resource: askedResource{Type: r.Resource.Type, ID: r.Resource.ID},
-		Area: r.Area, Grant: r.Grant, Refusal: r.Refusal,
+		ID: text(r.ID), Caller: text(r.Caller.Name), Verified: r.Subject.IsVerified(), Performs: r.Caller.Performs,
+		Subject: askedSubject{Type: text(r.Subject.Type), ID: text(r.Subject.ID), Issuer: text(r.Subject.Issuer), Assurance: r.Subject.Assurance},
+		Action:  text(r.Action.Name), Resource: askedResource{Type: text(r.Resource.Type), ID: text(r.Resource.ID)},
+		Area: text(r.Area), Grant: text(r.Grant), Refusal: r.Refusal,
+	}
+	if bad && a.Refusal == "" {
+		a.Refusal = authz.BadRequest
 	}
 	if a.Refusal != "" {
 		return a
@@ -66,9 +86,11 @@ func convert(r *authz.Request, c *policies.Catalogue) asked {
 				if kept == nil {
 					kept = map[string]any{}
 				}
-				kept[name] = plain(v)
+				p, ok := plain(v)
+				bad = bad || !ok
+				kept[name] = p
 			} else {
-				a.Ignored = append(a.Ignored, prefix+name)
+				a.Ignored = append(a.Ignored, prefix+strings.ToValidUTF8(name, "\uFFFD"))
 			}
 		}
 		return kept
@@ -100,46 +122,59 @@ func convert(r *authz.Request, c *policies.Catalogue) asked {
 	})
 	act := c.Actions[a.Action]
 	a.Props = keep("action.", r.Action.Properties, func(n string) bool { return act != nil && counts(act.Properties[n], authority) })
-	a.Context = keep("context.", r.Context, func(n string) bool { return counts(c.Context[n], authority) })
+	a.Context = keep("context.", r.Context, func(n string) bool { return act != nil && counts(act.Context[n], authority) })
 	sort.Strings(a.Ignored)
 	if len(a.Ignored) > maxIgnored {
 		a.Ignored = append(a.Ignored[:maxIgnored], "…")
+	}
+	if bad { // a value that no protocol carries: nothing of it is guessed at
+		a.Refusal = authz.BadRequest
+		a.Subject.Props, a.Resource.Props, a.Props, a.Context = nil, nil, nil, nil
 	}
 	return a
 }
 
 // plain turns a sent value into the types that survive a JSON round trip
-// unchanged: bool, string, json.Number, nil, []any, map[string]any.
-func plain(v any) any {
+// unchanged: bool, string, json.Number, nil, []any, map[string]any. It reports
+// false for a value of any other type, however deep: taking it for null would
+// say that there is none.
+func plain(v any) (any, bool) {
 	switch v := v.(type) {
-	case int64, int, float64:
+	case nil, bool:
+		return v, true
+	case string:
+		return v, utf8.ValidString(v)
+	case json.Number:
+		return v, json.Valid([]byte(v))
+	case int64:
+		return json.Number(strconv.FormatInt(v, 10)), true
+	case int:
+		return json.Number(strconv.Itoa(v)), true
+	case float64:
 		b, err := json.Marshal(v)
-		if err != nil {
-			return "" // NaN and infinities: no declared type admits the empty string but String
-		}
-		return json.Number(b)
+		return json.Number(b), err == nil
 	case []string:
-		out := make([]any, len(v))
+		out, all := make([]any, len(v)), true
 		for i, x := range v {
-			out[i] = x
+			out[i], all = x, all && utf8.ValidString(x)
 		}
-		return out
+		return out, all
 	case []any:
-		out := make([]any, len(v))
+		out, all := make([]any, len(v)), true
 		for i, x := range v {
-			out[i] = plain(x)
+			p, ok := plain(x)
+			out[i], all = p, all && ok
 		}
-		return out
+		return out, all
 	case map[string]any:
-		out := make(map[string]any, len(v))
+		out, all := make(map[string]any, len(v)), true
 		for k, x := range v {
-			out[k] = plain(x)
+			p, ok := plain(x)
+			out[k], all = p, all && ok && utf8.ValidString(k)
 		}
-		return out
-	case nil, bool, string, json.Number:
-		return v
+		return out, all
 	}
-	return nil
+	return nil, false
 }
 
 // attribute turns a plain value, sent or stored as a fact, into a policy value

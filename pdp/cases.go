@@ -60,7 +60,7 @@ func testGraph(set *policies.Set, facts []policies.Fact) (*hierarchy.Graph, erro
 			return nil, fmt.Errorf("line %d: %w", f.Line, err)
 		}
 		e.Row = f.Line
-		if r := (&PDP{}).check(w, &e); r != nil {
+		if r := check(w, &e); r != nil {
 			r.Row = f.Line
 			return nil, r
 		}
@@ -177,7 +177,8 @@ func EventOf(kind string, fields map[string]any, zone string) (hierarchy.Event, 
 	}
 	if e.Node != nil {
 		for k, v := range e.Node.Attrs {
-			switch v := plain(v).(type) {
+			p, _ := plain(v) // just decoded from JSON
+			switch v := p.(type) {
 			case json.Number:
 				n, err := v.Int64()
 				if err != nil {

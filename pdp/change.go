@@ -1,10 +1,12 @@
 package pdp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -32,6 +34,8 @@ type Change struct {
 	Import *hierarchy.Import
 	// At is the source-asserted transaction time of a history import's batch.
 	At hierarchy.Instant
+
+	activating *policies.Set // set by Activate alone
 }
 
 // Changed says what a change became.
@@ -67,9 +71,15 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 	if err != nil {
 		return Changed{}, err
 	}
-	events, err := p.complete(w, c.Events)
+	events, err := complete(w, c.Events)
 	if err != nil {
 		return Changed{}, err
+	}
+	for i, e := range events {
+		if e.Kind == hierarchy.KindActivation && c.activating == nil {
+			return Changed{}, &hierarchy.Refusal{Code: "activation_unchecked", Index: i, Row: e.Row,
+				Text: "a policy set is put in force by activating it, which checks it first"}
+		}
 	}
 	questions := p.questions(w, c, events)
 	rec := recording{kind: audit.Change, world: w, head: cur.head}
@@ -93,6 +103,9 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 		}
 		return Changed{}, &authz.Error{Kind: authz.Refused, Code: denied,
 			Text: "ward's own policies do not permit this change (record " + audit.ID(seq) + ")"}
+	}
+	if r := stillAdministered(w, events); r != nil {
+		return Changed{}, r
 	}
 	who := rec.items[0].principal
 	batch := &hierarchy.Batch{
@@ -124,30 +137,38 @@ func (p *PDP) commit(ctx context.Context, rec *recording, b *hierarchy.Batch) (C
 		return Changed{}, err
 	}
 	next := tip.Next(body)
-	change := &clearChange{Events: len(b.Events), Prev: tip, Next: next, Right: b.Provenance.Right,
-		Who: p.keys.Hash("principal", "", b.Provenance.Who.String())}
-	for _, e := range b.Events {
-		change.Actions = append(change.Actions, actionOf(e.Kind))
+	rec.change, rec.why = p.describe(b, tip, next), &b.Provenance
+	// A caller that has gone is noticed before the record, never between record
+	// and store.
+	if err := ctx.Err(); err != nil {
+		return Changed{}, &authz.Error{Kind: authz.Outage, Code: authz.Busy, Text: "the caller did not wait; nothing was changed", Err: err}
 	}
-	if b.Import != nil {
-		change.Actions, change.Import = append(change.Actions, "hierarchy.import"), b.Import.ID
+	whole := context.WithoutCancel(ctx)
+	seq, err := rec.write(whole, p.ledger, p.keys)
+	if errors.Is(err, audit.ErrTooLarge) {
+		return Changed{}, &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: "the change concerns too many places: split it"}
 	}
-	change.Actions = unique(change.Actions)
-	seq, err := p.recordChange(ctx, rec, change, b.Provenance)
 	if err != nil {
-		return Changed{}, err
+		return Changed{}, &authz.Error{Kind: authz.Outage, Code: authz.LedgerFailed, Text: "the change could not be recorded; nothing was changed", Err: err}
 	}
 	// From here on the change is on record: it must reach the store, or be
 	// closed by an abandoned record, before anything else is decided.
-	head, err := p.store.Append(context.WithoutCancel(ctx), tip.Revision, body)
+	done := false
+	defer func() {
+		if !done {
+			p.fail(&authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "a change was cut off in the middle: restart"})
+		}
+	}()
+	head, err := p.store.Append(whole, tip.Revision, body)
 	if err != nil {
-		head, herr := p.store.Head(context.WithoutCancel(ctx))
+		head, herr := p.store.Head(whole)
 		switch {
 		case herr == nil && head == next: // stored after all
 		case herr == nil && head == tip:
-			if aerr := p.abandon(ctx, rec.world, seq, change); aerr != nil {
+			if aerr := p.abandon(rec.world, seq, rec.change); aerr != nil {
 				return Changed{}, p.fail(aerr)
 			}
+			done = true
 			return Changed{}, &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the store did not take the change; nothing was changed", Err: err}
 		default:
 			return Changed{}, p.fail(&authz.Error{Kind: authz.Outage, Code: authz.StoreFailed,
@@ -159,9 +180,10 @@ func (p *PDP) commit(ctx context.Context, rec *recording, b *hierarchy.Batch) (C
 	if err := p.graph.Apply(hierarchy.Entry{Revision: next.Revision, Body: body}); err != nil {
 		return Changed{}, p.fail(&authz.Error{Kind: authz.Outage, Code: authz.Frozen, Text: "a stored change cannot be applied", Err: err})
 	}
-	if err := p.publish(context.WithoutCancel(ctx)); err != nil {
+	if err := p.publish(whole); err != nil {
 		return Changed{}, p.fail(&authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the policy set cannot be read", Err: err})
 	}
+	done = true
 	out := Changed{Record: audit.ID(seq), Revision: next.Revision}
 	for i, e := range b.Events {
 		if e.Op == hierarchy.Assert {
@@ -174,50 +196,31 @@ func (p *PDP) commit(ctx context.Context, rec *recording, b *hierarchy.Batch) (C
 	return out, nil
 }
 
-// recordChange appends the change record.
-func (p *PDP) recordChange(ctx context.Context, rec *recording, change *clearChange, why hierarchy.Provenance) (uint64, error) {
-	c := clearPart{Semantics: Semantics, Revision: rec.head.Revision, Head: rec.head.Hash, Now: int64(rec.world.now), Change: change}
-	var sealed []sealedItem
-	if rec.world.set != nil {
-		c.Set = rec.world.set.Digest()
-	}
-	for i := range rec.items {
-		it := &rec.items[i]
-		c.Caller = it.asked.Caller
-		c.Items = append(c.Items, rec.clearItem(p.keys, &item{it.asked, withTenant(it.judgement, "")}, 0))
-		sealed = append(sealed, sealedItem{Index: i, Asked: it.asked, Verdict: it.verdict, Grants: make([]string, len(it.attempts))})
-	}
-	if len(sealed) == 0 {
-		sealed = []sealedItem{{}}
-	}
-	sealed[0].Why = &changeWhy{why}
-	clear, err := json.Marshal(c)
-	if err != nil {
-		return 0, err
-	}
-	plain, err := json.Marshal(sealed)
-	if err != nil {
-		return 0, err
-	}
-	seq, err := p.ledger.Append(ctx, audit.Record{Kind: audit.Change, Time: int64(rec.world.now), Clear: clear, Parts: []audit.Part{{Plain: plain}}})
-	if err != nil {
-		if errors.Is(err, audit.ErrTooLarge) {
-			return 0, &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: "the change concerns too many places: split it"}
-		}
-		return 0, &authz.Error{Kind: authz.Outage, Code: authz.LedgerFailed, Text: "the change could not be recorded; nothing was changed", Err: err}
-	}
-	return seq, nil
+// describe is what a change record says of a batch.
+func (p *PDP) describe(b *hierarchy.Batch, prev, next hierarchy.Head) *clearChange {
+	return describe(p.keys, b, prev, next)
 }
 
-func withTenant(j judgement, tenant string) judgement { j.tenant = tenant; return j }
+func describe(keys *audit.Keys, b *hierarchy.Batch, prev, next hierarchy.Head) *clearChange {
+	c := &clearChange{Events: len(b.Events), Prev: prev, Next: next, Right: b.Provenance.Right,
+		Who: keys.Hash("principal", "", b.Provenance.Who.String())}
+	for _, e := range b.Events {
+		c.Actions = append(c.Actions, actionOf(e.Kind))
+	}
+	if b.Import != nil {
+		c.Actions, c.Import = append(c.Actions, "hierarchy.import"), keys.Hash("import", "", b.Import.ID)
+	}
+	c.Actions = unique(c.Actions)
+	return c
+}
 
 // abandon records that a recorded change never reached the store.
-func (p *PDP) abandon(ctx context.Context, w world, seq uint64, change *clearChange) *authz.Error {
+func (p *PDP) abandon(w world, seq uint64, change *clearChange) *authz.Error {
 	c := clearPart{Semantics: Semantics, Revision: change.Prev.Revision, Head: change.Prev.Hash, Now: int64(w.now),
 		Change: &clearChange{Actions: change.Actions, Prev: change.Prev, Next: change.Next, Closes: audit.ID(seq)}}
 	clear, err := json.Marshal(c)
 	if err == nil {
-		_, err = p.ledger.Append(context.WithoutCancel(ctx), audit.Record{Kind: audit.Abandoned, Time: int64(w.now), Clear: clear})
+		_, err = p.ledger.Append(context.Background(), audit.Record{Kind: audit.Abandoned, Time: int64(w.now), Clear: clear})
 	}
 	if err != nil {
 		return &authz.Error{Kind: authz.Outage, Code: authz.LedgerFailed, Text: "the end of a change could not be recorded", Err: err}
@@ -261,11 +264,9 @@ func (p *PDP) reconcile(ctx context.Context) error {
 				return fmt.Errorf("%w: record %s closes no open change", ErrDisagree, audit.ID(e.Seq))
 			}
 			open = nil
-		case open != nil:
-			return fmt.Errorf("%w: record %s follows a change that the store lacks", ErrDisagree, audit.ID(e.Seq))
 		case c.Change.Next == tip:
 			found = true
-		case c.Change.Prev == tip:
+		case c.Change.Prev == tip: // of several only the last can still be open
 			open, openSeq = c.Change, e.Seq
 		default:
 			return fmt.Errorf("%w: record %s is about revision %d, the store ends at %d", ErrDisagree, audit.ID(e.Seq), c.Change.Next.Revision, tip.Revision)
@@ -275,7 +276,7 @@ func (p *PDP) reconcile(ctx context.Context) error {
 		return fmt.Errorf("%w: revision %d of the store has no change record", ErrDisagree, tip.Revision)
 	}
 	if open != nil {
-		if err := p.abandon(ctx, world{now: hierarchy.Instant(last)}, openSeq, open); err != nil {
+		if err := p.abandon(world{now: hierarchy.Instant(last)}, openSeq, open); err != nil {
 			return err
 		}
 	}
@@ -284,13 +285,13 @@ func (p *PDP) reconcile(ctx context.Context) error {
 
 // complete fills in what the decision point itself computes: the majority of
 // persons with a birth date.
-func (p *PDP) complete(w world, events []hierarchy.Event) ([]hierarchy.Event, error) {
+func complete(w world, events []hierarchy.Event) ([]hierarchy.Event, error) {
 	if len(events) > hierarchy.MaxBatchEvents {
 		return nil, &hierarchy.Refusal{Code: hierarchy.CodeBatchTooLarge, Text: fmt.Sprintf("a change holds at most %d events", hierarchy.MaxBatchEvents)}
 	}
 	out := slices.Clone(events)
 	for i := range out {
-		if err := p.check(w, &out[i]); err != nil {
+		if err := check(w, &out[i]); err != nil {
 			err.Index, err.Row = i, out[i].Row
 			return nil, err
 		}
@@ -300,7 +301,7 @@ func (p *PDP) complete(w world, events []hierarchy.Event) ([]hierarchy.Event, er
 
 // check holds an asserted event against the catalogue, which the facts
 // themselves do not know, and computes a person's majority.
-func (p *PDP) check(w world, e *hierarchy.Event) *hierarchy.Refusal {
+func check(w world, e *hierarchy.Event) *hierarchy.Refusal {
 	if e.Op != hierarchy.Assert {
 		return nil
 	}
@@ -337,6 +338,16 @@ func (p *PDP) check(w world, e *hierarchy.Event) *hierarchy.Refusal {
 		gt := cat.GrantTypes[e.Grant.Type]
 		if gt == nil {
 			return &hierarchy.Refusal{Code: "grant_type_unknown", Text: "the pack has no grant type of this name"}
+		}
+		switch {
+		case e.Grant.ID == authz.NoGrant:
+			return &hierarchy.Refusal{Code: hierarchy.CodeEventInvalid, Text: "no grant may be called none: that word asks without any"}
+		case e.Grant.MaxDepth > gt.MaxDepth:
+			return &hierarchy.Refusal{Code: hierarchy.CodeGrantDepth, Text: fmt.Sprintf("the pack lets a grant of this type be passed on %d times", gt.MaxDepth)}
+		case !isPrincipal(cat, e.Grant.Grantee):
+			return &hierarchy.Refusal{Code: "grantee_not_principal", Text: "a grantee is a principal: grants to an organisation's people are not built"}
+		case len(e.Grant.Purpose) > 0 && cat.Context["purpose"] == nil:
+			return &hierarchy.Refusal{Code: "purpose_unknown", Text: "the pack declares no purpose in its context, so that no request could name one"}
 		}
 		if gt.EndsAtMajority && !e.Grant.EndsAtMajority {
 			g := *e.Grant
@@ -440,62 +451,235 @@ func actionOf(k hierarchy.Kind) string {
 	return "hierarchy.change"
 }
 
+// place is one of Ward's own actions somewhere.
+type place struct {
+	action string
+	at     hierarchy.ID
+}
+
 // questions returns what Ward's own policies are asked before a change: each
-// action at each place it concerns, once. An import is asked at its tenant.
+// action at each place it concerns, once, with what of Ward's own capabilities
+// somebody would gain there.
+//
+// Of an import's events those about nodes, edges and who owns what are asked as
+// one, at its tenant; the others like those of any change. What makes an
+// activation's roles the set's own belongs to the activation.
 func (p *PDP) questions(w world, c Change, events []hierarchy.Event) []*asked {
-	type key struct {
-		action string
-		at     hierarchy.ID
-	}
 	view := w.graph.At(w.now, w.rev, w.confers)
-	places := map[key]bool{}
-	for _, e := range events {
-		for _, at := range p.concerns(view, e) {
-			if c.Import != nil && at.Owner() != "" {
-				at = hierarchy.TenantID(at.Owner())
+	places := map[place][]string{}
+	ask := func(action string, at hierarchy.ID, gains []string) {
+		// What does not exist yet hangs from the tenant or operator above it.
+		if !exists(view, at) {
+			if at = hierarchy.TenantID(at.Owner()); at.Key == "" || !exists(view, at) {
+				at = operator(view)
 			}
-			// What does not exist yet hangs from the tenant or operator above it.
-			if _, _, ok := view.Node(at); !ok {
-				if at = hierarchy.TenantID(at.Owner()); at.Key == "" {
-					at = operator(view)
-				} else if _, _, ok := view.Node(at); !ok {
-					at = operator(view)
-				}
-			}
-			places[key{actionOf(e.Kind), at}] = true
 		}
+		k := place{action, at}
+		places[k] = unique(append(places[k], gains...))
 	}
-	if c.Import != nil || len(places) == 0 {
+	if c.Import != nil {
 		at := operator(view)
-		if c.Import != nil && c.Import.Tenant != "" {
-			if t := hierarchy.TenantID(c.Import.Tenant); exists(view, t) {
-				at = t
+		if c.Import.Tenant != "" {
+			at = hierarchy.TenantID(c.Import.Tenant)
+		}
+		ask("hierarchy.import", at, nil)
+	}
+	for _, e := range events {
+		if c.activating != nil && ownRole(view, c.activating, e) {
+			continue
+		}
+		for _, at := range concerns(view, e) {
+			if c.Import != nil && imported(view, e) {
+				if e.Node != nil && e.Node.ID.Type == hierarchy.PersonType {
+					continue // who is nobody's: a feed may make them known
+				}
+				if t := at.Owner(); t != "" {
+					at = hierarchy.TenantID(t)
+				}
+				if at.Owner() != c.Import.Tenant {
+					ask("hierarchy.import", at, nil)
+				}
+				continue
 			}
+			ask(actionOf(e.Kind), at, gains(w, view, events, e))
 		}
-		places = map[key]bool{{"hierarchy.import", at}: true}
 	}
-	keys := make([]key, 0, len(places))
-	for k := range places {
-		keys = append(keys, k)
+	if len(places) == 0 { // an empty change
+		ask("hierarchy.change", operator(view), nil)
 	}
-	sort.Slice(keys, func(a, b int) bool {
-		if keys[a].action != keys[b].action {
-			return keys[a].action < keys[b].action
-		}
-		return keys[a].at.String() < keys[b].at.String()
+	keys := slices.SortedFunc(maps.Keys(places), func(a, b place) int {
+		return cmp.Or(strings.Compare(a.action, b.action), strings.Compare(a.at.String(), b.at.String()))
 	})
 	out := make([]*asked, len(keys))
 	for i, k := range keys {
-		out[i] = ownQuestion(c.Actor, c.Caller, k.action, k.at)
+		out[i] = ownQuestion(c.Actor, c.Caller, k.action, k.at, places[k])
 	}
 	return out
 }
 
+// imported reports whether an event is of the kinds that feeds consist of.
+func imported(view hierarchy.View, e hierarchy.Event) bool {
+	if e.Op != hierarchy.Assert {
+		f, ok := view.Fact(e.Fact)
+		if !ok {
+			// It ends what the same import has asserted, which asked for it then.
+			return e.Kind == hierarchy.KindNode || e.Kind == hierarchy.KindEdge || e.Kind == hierarchy.KindLink
+		}
+		e = f.Event
+	}
+	return e.Node != nil && !e.Node.Principal || e.Edge != nil || e.Link != nil && e.Link.Kind == hierarchy.LinkOwns
+}
+
+// ownRole reports whether an event only brings a role to what a set says of it.
+func ownRole(view hierarchy.View, set *policies.Set, e hierarchy.Event) bool {
+	if e.Kind != hierarchy.KindRole {
+		return false
+	}
+	want := e.Role
+	if e.Op != hierarchy.Assert {
+		f, ok := view.Fact(e.Fact)
+		if !ok {
+			return false
+		}
+		want = f.Event.Role
+	}
+	return slices.ContainsFunc(set.Catalogue().Roles, func(r policies.Role) bool {
+		own := roleEvent(r).Role
+		return own.Name == want.Name && (e.Op != hierarchy.Assert || sameRole(*own, *want))
+	})
+}
+
+// gains returns what of Ward's own capabilities an event gives to somebody.
+func gains(w world, view hierarchy.View, events []hierarchy.Event, e hierarchy.Event) []string {
+	if e.Op != hierarchy.Assert {
+		return nil
+	}
+	cat := w.set.Catalogue()
+	seen := map[string]bool{}
+	var out []string
+	var add func(role string)
+	take := func(capabilities, roles []string) {
+		for _, c := range capabilities {
+			if act := cat.Actions[c]; act != nil && slices.Contains(act.Resources, ObjectType) {
+				out = append(out, c)
+			}
+		}
+		for _, r := range roles {
+			add(r)
+		}
+	}
+	add = func(role string) {
+		if seen[role] {
+			return
+		}
+		seen[role] = true
+		take(view.Capabilities(role), nil)
+		for _, other := range events { // defined in the same change
+			if other.Op == hierarchy.Assert && other.Role != nil && other.Role.Name == role {
+				take(other.Role.Capabilities, other.Role.Includes)
+			}
+		}
+	}
+	switch {
+	case e.Role != nil:
+		take(e.Role.Capabilities, e.Role.Includes)
+	case e.Assignment != nil:
+		add(e.Assignment.Role)
+	case e.Grant != nil:
+		take(e.Grant.Scope.Capabilities, nil)
+	}
+	return out
+}
+
+// stillAdministered refuses a change after which nobody could activate a policy
+// set, and so nobody could ever undo it.
+func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
+	view := w.graph.At(w.now, w.rev, w.confers)
+	gone := map[hierarchy.FactID]int{}
+	for i, e := range events {
+		if e.Op != hierarchy.Assert {
+			switch e.Kind {
+			case hierarchy.KindNode, hierarchy.KindLink, hierarchy.KindAssignment, hierarchy.KindRole:
+				gone[e.Fact] = i
+			}
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	refuse := func(i int) *hierarchy.Refusal {
+		return &hierarchy.Refusal{Code: "last_admin", Index: i, Row: events[i].Row, Text: "nobody could administer ward any more: name another security-admin first"}
+	}
+	op := operator(view)
+	if _, f, ok := view.Node(op); ok {
+		if i, ends := gone[f]; ends {
+			return refuse(i)
+		}
+	}
+	touched := -1 // an event that takes an admin's rights away
+	identities := map[hierarchy.ID]bool{}
+	for f := range view.Facts(hierarchy.KindLink) {
+		l := f.Event.Link
+		if l.Kind != hierarchy.LinkIdentity || l.To.Type != "Admin" || !f.Valid.Holds(w.now) {
+			continue
+		}
+		if i, ends := gone[f.ID]; ends {
+			touched = i
+		} else {
+			identities[l.To] = true
+		}
+	}
+	remains := func(role string) bool { // its capability, when the voided roles are gone
+		_, f, ok := view.Role(role)
+		if i, ends := gone[f]; ok && ends {
+			if touched < 0 {
+				touched = i
+			}
+			return slices.ContainsFunc(events, func(e hierarchy.Event) bool {
+				return e.Op == hierarchy.Assert && e.Role != nil && e.Role.Name == role && slices.Contains(e.Role.Capabilities, "policy.activate")
+			})
+		}
+		return slices.Contains(view.Capabilities(role), "policy.activate")
+	}
+	admins := 0
+	for f := range view.Facts(hierarchy.KindAssignment) {
+		a := f.Event.Assignment
+		if a.Node != op || !f.Valid.Holds(w.now) || !remains(a.Role) {
+			continue
+		}
+		_, node, ok := view.Node(a.Principal)
+		i, ends := gone[f.ID]
+		if !ends {
+			i, ends = gone[node]
+		}
+		switch {
+		case ends:
+			touched = i
+		case ok && f.Valid.To == hierarchy.Forever && identities[a.Principal]:
+			admins++
+		}
+	}
+	if touched >= 0 && admins == 0 {
+		return refuse(touched)
+	}
+	return nil
+}
+
 // ownQuestion is a question about one of Ward's own objects.
-func ownQuestion(actor authz.Subject, caller authz.Caller, action string, at hierarchy.ID) *asked {
+func ownQuestion(actor authz.Subject, caller authz.Caller, action string, at hierarchy.ID, gains []string) *asked {
 	return &asked{Caller: caller.Name, Verified: actor.IsVerified(),
 		Subject: askedSubject{Type: actor.Type, ID: actor.ID, Issuer: actor.Issuer, Assurance: actor.Assurance},
-		Action:  action, Resource: askedResource{Type: ObjectType, ID: action}, Hangs: []hierarchy.ID{at}}
+		Action:  action, Resource: askedResource{Type: ObjectType, ID: action}, Hangs: []hierarchy.ID{at}, Confers: gains}
+}
+
+// isPrincipal reports whether an id is of one of the pack's principal types.
+func isPrincipal(cat *policies.Catalogue, id hierarchy.ID) bool {
+	for _, pt := range cat.Principals {
+		if baseName(pt.Entity) == id.Type {
+			return true
+		}
+	}
+	return false
 }
 
 func exists(v hierarchy.View, id hierarchy.ID) bool { _, _, ok := v.Node(id); return ok }
@@ -512,7 +696,7 @@ func operator(v hierarchy.View) hierarchy.ID {
 
 // concerns returns the nodes that an event concerns, for which its author
 // needs the right.
-func (p *PDP) concerns(view hierarchy.View, e hierarchy.Event) []hierarchy.ID {
+func concerns(view hierarchy.View, e hierarchy.Event) []hierarchy.ID {
 	if e.Op != hierarchy.Assert {
 		f, ok := view.Fact(e.Fact)
 		if !ok {

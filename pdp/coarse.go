@@ -92,6 +92,9 @@ func (j *judging) holdings() []holding {
 		out = append(out, holding{j.view.Owned(j.persons...), j.view.Capabilities(j.cat.SelfRole)})
 	}
 	for _, g := range j.live {
+		if !j.counts(g.ID) {
+			continue
+		}
 		h := holding{[]hierarchy.ID{g.Subject}, g.Scope.Capabilities}
 		if g.Subject.Type == hierarchy.PersonType {
 			h.nodes = j.view.Owned(j.view.Merged(g.Subject)...)
@@ -142,7 +145,7 @@ func (j *judging) areas(holdings []holding) ([]hierarchy.ID, authz.Code) {
 		}
 	}
 	sortIDs(out)
-	out = slices.Compact(out)
+	out = slices.DeleteFunc(slices.Compact(out), func(id hierarchy.ID) bool { return !exists(j.view, id) })
 	if len(out) > MaxAreas {
 		return nil, authz.AreaRequired
 	}

@@ -109,9 +109,9 @@ func (w world) because(view, then hierarchy.View, j *judgement, t *attempt) []Be
 		return out
 	}
 	if slices.ContainsFunc(view.Persons(j.principal), func(p hierarchy.ID) bool { return slices.Contains(j.owners, p) }) {
-		for f := range view.Facts(hierarchy.KindLink) {
-			if l := f.Event.Link; l.Kind == hierarchy.LinkSelf && l.From == j.principal && f.Valid.Holds(w.now) {
-				out = append(out, Because{fmt.Sprintf("%s is %s, who owns the record", l.From, l.To), f.ID, f.Valid})
+		for _, l := range view.Links(j.principal) {
+			if l.Kind == hierarchy.LinkSelf {
+				out = append(out, Because{fmt.Sprintf("%s is %s, who owns the record", l.From, l.To), l.Fact, l.Valid})
 			}
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // Seek says which records to find. A zero field does not narrow; the fields
 // about answers must all hold of one and the same answer of a record.
 type Seek struct {
-	Subject hierarchy.ID // who acted, "User:dana"
+	Subject hierarchy.ID // who acted or asked, "User:dana"
 	Person  hierarchy.ID // who the record is about
 	Grant   string       // the grant that permitted
 	Action  string
@@ -42,11 +42,13 @@ type Line struct {
 
 // LineItem is one answer of a record.
 type LineItem struct {
-	Action  string     `json:"action,omitempty"`
-	Type    string     `json:"type,omitempty"`
-	Effect  string     `json:"effect"`
-	Code    authz.Code `json:"code"`
-	Reasons []string   `json:"reasons,omitempty"`
+	Action string     `json:"action,omitempty"`
+	Type   string     `json:"type,omitempty"`
+	Effect string     `json:"effect"`
+	Code   authz.Code `json:"code"`
+	// Enforced is set where the caller got a deny with this code instead.
+	Enforced authz.Code `json:"enforced,omitempty"`
+	Reasons  []string   `json:"reasons,omitempty"`
 }
 
 // LineOf reads the clear part of a record.
@@ -62,7 +64,7 @@ func lineOf(e audit.Entry) (Line, *clearPart, error) {
 	}
 	l := Line{Record: e.ID(), Kind: string(e.Kind), Time: hierarchy.Instant(e.Time).String(), Revision: c.Revision, Set: c.Set, Caller: c.Caller}
 	for _, it := range c.Items {
-		l.Items = append(l.Items, LineItem{it.Action, it.Type, it.Effect, it.Code, it.Reasons})
+		l.Items = append(l.Items, LineItem{it.Action, it.Type, it.Effect, it.Code, it.Enforced, it.Reasons})
 	}
 	if c.Change != nil {
 		l.Change, l.Events, l.Closes = c.Change.Actions, c.Change.Events, c.Change.Closes
@@ -91,9 +93,9 @@ func Find(keys *audit.Keys, entries iter.Seq2[audit.Entry, error], s Seek) iter.
 			return true
 		}
 		for _, it := range c.Items {
-			if (subject == "" || it.Subject == subject) && (grant == "" || it.Grant == grant) &&
+			if (subject == "" || it.Subject == subject || c.Asker == subject) && (grant == "" || it.Grant == grant) &&
 				(person == "" || slices.Contains(it.Patients, person)) &&
-				(s.Action == "" || it.Action == s.Action) && (s.Code == "" || it.Code == s.Code) {
+				(s.Action == "" || it.Action == s.Action) && (s.Code == "" || it.Code == s.Code || it.Enforced == s.Code) {
 				return true
 			}
 		}

@@ -449,7 +449,7 @@ func (im *importing) permit(ctx context.Context, record bool) error {
 	questions := p.questions(w, c, nil)
 	if im.merges {
 		view := w.graph.At(w.now, w.rev, w.confers)
-		questions = append(questions, ownQuestion(c.Actor, c.Caller, "link.change", operator(view)))
+		questions = append(questions, ownQuestion(c.Actor, c.Caller, "link.change", operator(view), nil))
 	}
 	rec := recording{kind: audit.Decision, world: w, head: cur.head}
 	var denied authz.Code
@@ -609,7 +609,7 @@ func (im *importing) admit(e *hierarchy.Event) *Reason {
 		return &Reason{RowKind, "a feed does not make an operator or a network"}
 	}
 	c := *e
-	if r := im.p.check(im.w, &c); r != nil {
+	if r := check(im.w, &c); r != nil {
 		return &Reason{r.Code, r.Text} // names types and attributes only
 	}
 	return nil

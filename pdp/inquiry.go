@@ -3,6 +3,8 @@ package pdp
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 
 	"github.com/ward-authz/ward/hierarchy"
@@ -46,7 +48,7 @@ func (p *PDP) Ask(ctx context.Context, q Inquiry) (Answer, error) {
 	if len(q.Requests) == 0 || len(q.Requests) > MaxInquiry {
 		return Answer{}, &authz.Error{Kind: authz.Refused, Code: authz.BadRequest, Text: fmt.Sprintf("an inquiry holds 1 to %d questions", MaxInquiry)}
 	}
-	asker, err := p.permit(ctx, q.Actor, q.Caller, "inquiry.ask")
+	asker, err := p.permit(ctx, q.Actor, q.Caller, "inquiry.ask", false)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -54,7 +56,7 @@ func (p *PDP) Ask(ctx context.Context, q Inquiry) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	rec := recording{kind: audit.Inquiry, world: w, head: head, asker: asker}
+	rec := recording{kind: audit.Inquiry, world: w, head: head, inquiry: &sealedInquiry{asker, q.Caller.Name}}
 	if q.At != 0 {
 		if rec.at, err = p.clock.now(); err != nil {
 			return Answer{}, err
@@ -117,45 +119,34 @@ func (p *PDP) worldAt(ctx context.Context, at hierarchy.Instant, known uint64) (
 }
 
 // permit decides whether an admin may use one of Ward's own actions at the
-// operator, and records the decision when the answer is no. It returns who they are.
-func (p *PDP) permit(ctx context.Context, actor authz.Subject, caller authz.Caller, action string) (hierarchy.ID, error) {
+// operator, and records a deny, or with always any answer. It returns who they are.
+func (p *PDP) permit(ctx context.Context, actor authz.Subject, caller authz.Caller, action string, always bool) (hierarchy.ID, error) {
 	cur := p.current.Load()
 	w, err := p.world(cur)
 	if err != nil {
 		return hierarchy.ID{}, err
 	}
-	view := w.graph.At(w.now, w.rev, w.confers)
-	a := ownQuestion(actor, caller, action, operator(view))
+	a := ownQuestion(actor, caller, action, operator(w.graph.At(w.now, w.rev, w.confers)), nil)
 	j := w.judge(a)
-	if j.verdict.Effect {
+	if bool(j.verdict.Effect) && !always {
 		return j.principal, nil
 	}
 	seq, err := p.append(ctx, &recording{kind: audit.Decision, world: w, head: cur.head, items: []item{{a, j}}})
 	if err != nil {
 		return hierarchy.ID{}, err
 	}
-	return hierarchy.ID{}, &authz.Error{Kind: authz.Refused, Code: j.verdict.Code,
-		Text: fmt.Sprintf("ward's own policies do not permit %s (record %s)", action, audit.ID(seq))}
+	if !j.verdict.Effect {
+		return hierarchy.ID{}, &authz.Error{Kind: authz.Refused, Code: j.verdict.Code,
+			Text: fmt.Sprintf("ward's own policies do not permit %s (record %s)", action, audit.ID(seq))}
+	}
+	return j.principal, nil
 }
 
 // Permit decides one of Ward's own actions (such as audit.read) for an admin
 // and records the decision, whatever it is.
 func (p *PDP) Permit(ctx context.Context, actor authz.Subject, caller authz.Caller, action string) error {
-	cur := p.current.Load()
-	w, err := p.world(cur)
-	if err != nil {
-		return err
-	}
-	a := ownQuestion(actor, caller, action, operator(w.graph.At(w.now, w.rev, w.confers)))
-	j := w.judge(a)
-	seq, err := p.append(ctx, &recording{kind: audit.Decision, world: w, head: cur.head, items: []item{{a, j}}})
-	if err != nil {
-		return err
-	}
-	if !j.verdict.Effect {
-		return &authz.Error{Kind: authz.Refused, Code: j.verdict.Code, Text: fmt.Sprintf("ward's own policies do not permit %s (record %s)", action, audit.ID(seq))}
-	}
-	return nil
+	_, err := p.permit(ctx, actor, caller, action, true)
+	return err
 }
 
 // Snapshot lists what a subject can see and call in an area: every feature and
@@ -168,7 +159,8 @@ func (p *PDP) Snapshot(ctx context.Context, q Inquiry, subject authz.Subject, ar
 	cat := w.set.Catalogue()
 	var names []string
 	q.Requests = nil
-	for name, act := range cat.Actions {
+	for _, name := range slices.Sorted(maps.Keys(cat.Actions)) {
+		act := cat.Actions[name]
 		for _, rt := range act.Resources {
 			var ids []string
 			switch r := cat.Resources[rt]; {
@@ -190,7 +182,7 @@ func (p *PDP) Snapshot(ctx context.Context, q Inquiry, subject authz.Subject, ar
 			}
 		}
 	}
-	sort.Sort(&byName{names, q.Requests})
+	sort.Stable(&byName{names, q.Requests})
 	if len(names) == 0 {
 		return Answer{}, nil, &authz.Error{Kind: authz.Refused, Code: authz.BadRequest, Text: "the pack in force has no features and no routes"}
 	}

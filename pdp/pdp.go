@@ -135,14 +135,23 @@ func (p *PDP) Now() (hierarchy.Instant, error) { return p.clock.now() }
 
 // Ready reports why nothing can be decided, or nil.
 func (p *PDP) Ready() error {
+	if err := p.healthy(); err != nil {
+		return err
+	}
+	if p.current.Load().set == nil {
+		return noSet
+	}
+	return nil
+}
+
+var noSet = &authz.Error{Kind: authz.Outage, Code: authz.NotReady, Text: "no policy set is active: run ward policy activate"}
+
+func (p *PDP) healthy() error {
 	if f := p.failed.Load(); f != nil {
 		return f
 	}
 	if err := p.ledger.Err(); err != nil {
 		return &authz.Error{Kind: authz.Outage, Code: authz.LedgerFailed, Text: "the ledger has failed: restart after its disk is right", Err: err}
-	}
-	if p.current.Load().set == nil {
-		return &authz.Error{Kind: authz.Outage, Code: authz.NotReady, Text: "no policy set is active: run ward policy activate"}
 	}
 	return nil
 }
@@ -213,8 +222,11 @@ func (p *PDP) DecideAll(ctx context.Context, rs []authz.Request, stop authz.Stop
 
 // world returns what to judge from, with one reading of the clock.
 func (p *PDP) world(cur *pair) (world, error) {
-	if err := p.Ready(); err != nil {
+	if err := p.healthy(); err != nil {
 		return world{}, err
+	}
+	if cur.set == nil {
+		return world{}, noSet
 	}
 	now, err := p.clock.now()
 	if err != nil {

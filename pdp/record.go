@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp/audit"
@@ -28,6 +29,8 @@ type clearPart struct {
 	Head      hierarchy.Hash `json:"head"`
 	Now       int64          `json:"now"`
 	Caller    string         `json:"caller,omitempty"`
+	// Asker is who made an inquiry: the keyed hash of a principal.
+	Asker string `json:"asker,omitempty"`
 	// Of names the first record of a batch that takes several; First is the
 	// index of this record's first item in the batch.
 	Of    string      `json:"of,omitempty"`
@@ -38,15 +41,18 @@ type clearPart struct {
 }
 
 type clearItem struct {
-	Part     int          `json:"part"` // which sealed part holds it
-	Action   string       `json:"action,omitempty"`
-	Type     string       `json:"type,omitempty"`
-	Subject  string       `json:"subject,omitempty"`  // keyed hash of the principal
-	Resource string       `json:"resource,omitempty"` // keyed hash of type and id
-	Patients []string     `json:"patients,omitempty"` // keyed hashes of the owners
-	Grant    string       `json:"grant,omitempty"`    // keyed hash
-	Effect   string       `json:"effect"`
-	Code     authz.Code   `json:"code"`
+	Part     int        `json:"part"` // which sealed part holds it
+	Action   string     `json:"action,omitempty"`
+	Type     string     `json:"type,omitempty"`
+	Subject  string     `json:"subject,omitempty"`  // keyed hash of the principal
+	Resource string     `json:"resource,omitempty"` // keyed hash of type and id
+	Patients []string   `json:"patients,omitempty"` // keyed hashes of the owners
+	Grant    string     `json:"grant,omitempty"`    // keyed hash
+	Effect   string     `json:"effect"`
+	Code     authz.Code `json:"code"`
+	// Enforced is set where the caller's door renders another answer: a deny
+	// with this code, for an obligation that the caller does not perform.
+	Enforced authz.Code   `json:"enforced,omitempty"`
 	Reasons  []string     `json:"reasons,omitempty"`
 	Errors   []string     `json:"errors,omitempty"`
 	Duties   []string     `json:"obligations,omitempty"`
@@ -59,7 +65,7 @@ type clearItem struct {
 
 type clearTried struct {
 	Grant   string   `json:"grant,omitempty"` // keyed hash
-	Area    string   `json:"area,omitempty"`
+	Area    string   `json:"area,omitempty"`  // keyed hash
 	Effect  string   `json:"effect"`
 	Permits []string `json:"permits,omitempty"`
 	Forbids []string `json:"forbids,omitempty"`
@@ -73,7 +79,7 @@ type clearChange struct {
 	Next    hierarchy.Head `json:"next"`
 	Who     string         `json:"who"` // keyed hash
 	Right   string         `json:"right"`
-	Import  string         `json:"import,omitempty"`
+	Import  string         `json:"import,omitempty"` // keyed hash
 	// Closes is set in an abandoned record: the id of the change that never
 	// reached the store.
 	Closes string `json:"closes,omitempty"`
@@ -82,19 +88,17 @@ type clearChange struct {
 // sealedItem is what only key holders read: all that the answer came from.
 type sealedItem struct {
 	Index   int           `json:"i"`
-	Asked   *asked        `json:"asked"`
+	Asked   *asked        `json:"asked,omitempty"`
 	Verdict authz.Verdict `json:"verdict"`
-	Grants  []string      `json:"grants,omitempty"` // of the attempts, in order; "" is the one without
-	At      *inquiryAt    `json:"at,omitempty"`
-	Why     *changeWhy    `json:"why,omitempty"`
+	// Inquiry says who asked, and Why what was said for a change: with the first
+	// item of a record's part.
+	Inquiry *sealedInquiry        `json:"inquiry,omitempty"`
+	Why     *hierarchy.Provenance `json:"why,omitempty"`
 }
 
-type inquiryAt struct {
-	Asker hierarchy.ID `json:"asker"`
-}
-
-type changeWhy struct {
-	Provenance hierarchy.Provenance `json:"provenance"`
+type sealedInquiry struct {
+	Asker  hierarchy.ID `json:"asker"`
+	Caller string       `json:"caller"`
 }
 
 type item struct {
@@ -102,76 +106,84 @@ type item struct {
 	judgement
 }
 
-// recording is one answer, or one batch of answers, on its way to the ledger.
+// recording is one answer, one batch of answers or one change on its way to
+// the ledger. What it encodes to is a function of its fields alone: a replay
+// builds it again and compares the bytes.
 type recording struct {
 	kind  audit.Kind
 	world world
 	head  hierarchy.Head
 	items []item
-	asker hierarchy.ID // of an inquiry
 	// at is when it is recorded, where that is not the instant asked for: the
 	// ledger's time follows the clock, whatever an inquiry asks about.
 	at hierarchy.Instant
+
+	inquiry *sealedInquiry // of an inquiry
+	change  *clearChange   // of a change, with why
+	why     *hierarchy.Provenance
+
+	// Of a later record of a split batch: the index of its first item, and the
+	// id of the first record.
+	base int
+	of   string
 }
 
-// maxRecordItems keeps a batch's records well below the ledger's limit; what
-// does not fit is split under one id.
+// recordBudget keeps a batch's records well below the ledger's limit; what does
+// not fit is split under one id.
 const recordBudget = 40 << 10
 
 // write appends the recording and returns the sequence number of its first
 // record once all of them are durable.
-func (r *recording) write(ctx context.Context, ledger *audit.Ledger, keys *audit.Keys) (uint64, error) {
-	var first uint64
-	for start := 0; start < len(r.items); {
-		rec, n, err := r.encode(keys, start, first)
-		if err != nil {
-			return 0, err
-		}
-		seq, err := ledger.Append(ctx, rec)
-		if err != nil {
-			return 0, err
-		}
-		if start == 0 {
-			first = seq
-		}
-		start += n
+func (r recording) write(ctx context.Context, ledger *audit.Ledger, keys *audit.Keys) (uint64, error) {
+	rec, n, err := r.encode(keys)
+	if err != nil {
+		return 0, err
 	}
-	return first, nil
+	first, err := ledger.Append(ctx, rec)
+	for err == nil && n < len(r.items) {
+		r.items, r.base, r.of = r.items[n:], r.base+n, audit.ID(first)
+		if rec, n, err = r.encode(keys); err == nil {
+			_, err = ledger.Append(ctx, rec)
+		}
+	}
+	return first, err
 }
 
-// encode builds the record of the items from start on, as many as fit.
-func (r *recording) encode(keys *audit.Keys, start int, first uint64) (audit.Record, int, error) {
-	c := clearPart{Semantics: Semantics, Set: r.world.set.Digest(), Revision: r.head.Revision, Head: r.head.Hash,
-		Now: int64(r.world.now), Caller: r.items[start].asked.Caller, First: start}
-	if start > 0 {
-		c.Of = audit.ID(first)
+// encode builds the record of the items, as many of a batch as fit, and returns
+// how many those are.
+func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
+	c := clearPart{Semantics: Semantics, Revision: r.head.Revision, Head: r.head.Hash, Now: int64(r.world.now),
+		First: r.base, Of: r.of, Change: r.change}
+	if r.world.set != nil {
+		c.Set = r.world.set.Digest()
 	}
-	var tenants []string
-	sealed := map[string][]sealedItem{}
+	if len(r.items) > 0 {
+		c.Caller = r.items[0].asked.Caller
+	}
+	if r.inquiry != nil { // the callers of its questions are made up
+		c.Caller, c.Asker = r.inquiry.Caller, keys.Hash("principal", "", r.inquiry.Asker.String())
+	}
+	type part struct {
+		tenant string
+		items  []sealedItem
+	}
+	var parts []part
+	if r.change != nil {
+		parts = append(parts, part{}) // a change is the operator's to keep
+	}
 	size, n := 0, 0
-	for i := start; i < len(r.items); i++ {
+	for i := range r.items {
 		it := &r.items[i]
-		part := -1
-		for k, t := range tenants {
-			if t == it.tenant {
-				part = k
-			}
+		tenant := it.tenant
+		if r.change != nil {
+			tenant = ""
 		}
-		if part < 0 {
-			part = len(tenants)
+		k := slices.IndexFunc(parts, func(p part) bool { return p.tenant == tenant })
+		if k < 0 {
+			k = len(parts)
 		}
-		ci := r.clearItem(keys, it, part)
-		si := sealedItem{Index: i, Asked: it.asked, Verdict: it.verdict}
-		if r.kind == audit.Inquiry {
-			si.At = &inquiryAt{Asker: r.asker}
-		}
-		for _, t := range it.attempts {
-			g := ""
-			if t.grant != nil {
-				g = t.grant.ID
-			}
-			si.Grants = append(si.Grants, g)
-		}
+		ci := r.clearItem(keys, it, tenant, k)
+		si := sealedItem{Index: r.base + i, Asked: it.asked, Verdict: it.verdict, Inquiry: r.inquiry}
 		a, err := json.Marshal(ci)
 		if err != nil {
 			return audit.Record{}, 0, err
@@ -180,17 +192,21 @@ func (r *recording) encode(keys *audit.Keys, start int, first uint64) (audit.Rec
 		if err != nil {
 			return audit.Record{}, 0, err
 		}
-		add := len(a) + len(b)*4/3 + 256
-		if n > 0 && size+add > recordBudget {
+		if size += len(a) + len(b)*4/3 + 256; n > 0 && r.change == nil && size > recordBudget {
 			break
 		}
-		size += add
 		n++
-		if part == len(tenants) {
-			tenants = append(tenants, it.tenant)
+		if k == len(parts) {
+			parts = append(parts, part{tenant: tenant})
 		}
 		c.Items = append(c.Items, ci)
-		sealed[it.tenant] = append(sealed[it.tenant], si)
+		parts[k].items = append(parts[k].items, si)
+	}
+	if r.change != nil {
+		if len(parts[0].items) == 0 {
+			parts[0].items = []sealedItem{{}}
+		}
+		parts[0].items[0].Why = r.why
 	}
 	rec := audit.Record{Kind: r.kind, Time: int64(r.world.now)}
 	if r.at != 0 {
@@ -200,22 +216,27 @@ func (r *recording) encode(keys *audit.Keys, start int, first uint64) (audit.Rec
 	if rec.Clear, err = json.Marshal(c); err != nil {
 		return rec, 0, err
 	}
-	for _, t := range tenants {
-		plain, err := json.Marshal(sealed[t])
+	for _, p := range parts {
+		plain, err := json.Marshal(p.items)
 		if err != nil {
 			return rec, 0, err
 		}
-		rec.Parts = append(rec.Parts, audit.Part{Tenant: t, Plain: plain})
+		rec.Parts = append(rec.Parts, audit.Part{Tenant: p.tenant, Plain: plain})
 	}
 	return rec, n, nil
 }
 
-func (r *recording) clearItem(keys *audit.Keys, it *item, part int) clearItem {
-	t, v := it.tenant, it.verdict
+func (r *recording) clearItem(keys *audit.Keys, it *item, t string, part int) clearItem {
+	v := it.verdict
 	ci := clearItem{Part: part, Effect: v.Effect.String(), Code: v.Code, Reasons: v.Reasons, Errors: v.Errors, Until: v.ValidUntil,
 		Request: keys.Hash("request", t, requestDigest(it.asked)),
 		Facts:   keys.Hash("facts", t, it.digest()),
 		Verdict: keys.Hash("verdict", t, verdictDigest(v))}
+	if d := (authz.Decision{Verdict: v}); r.kind == audit.Decision {
+		if e := authz.Enforce(d, authz.Caller{Performs: it.asked.Performs}); e.Effect != v.Effect {
+			ci.Enforced = e.Code
+		}
+	}
 	cat := r.world.set.Catalogue()
 	if _, ok := cat.Actions[it.asked.Action]; ok {
 		ci.Action = it.asked.Action
@@ -245,7 +266,7 @@ func (r *recording) clearItem(keys *audit.Keys, it *item, part int) clearItem {
 			tried.Grant = keys.Hash("grant", "", a.grant.ID)
 		}
 		if !a.area.IsZero() {
-			tried.Area = a.area.String()
+			tried.Area = keys.Hash("area", "", a.area.String())
 		}
 		ci.Attempts = append(ci.Attempts, tried)
 	}

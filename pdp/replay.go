@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp/audit"
@@ -19,6 +20,7 @@ import (
 type Replayer struct {
 	keys      *audit.Keys
 	graph     *hierarchy.Graph
+	store     hierarchy.Store
 	sets      setCache
 	abandoned map[string]bool // change records that never reached the store
 }
@@ -29,7 +31,7 @@ func NewReplayer(ctx context.Context, store hierarchy.Store, keys *audit.Keys) (
 	if err != nil {
 		return nil, &IntegrityError{Text: "the store's revisions do not verify", Err: err}
 	}
-	return &Replayer{keys: keys, graph: g, sets: setCache{store: store}}, nil
+	return &Replayer{keys: keys, graph: g, store: store, sets: setCache{store: store}}, nil
 }
 
 // Replayed is what came of one record.
@@ -67,12 +69,13 @@ func (e *IntegrityError) Unwrap() error { return e.Err }
 
 // Replay re-derives every answer of one record and compares: the policy set
 // and the facts against what the record commits to, the converted request, what
-// the policies were shown, and the Verdict, each bit for bit.
+// the policies were shown and the Verdict, and then the whole clear part, byte
+// for byte.
 //
 // A difference between the evidence and what commits to it is an
 // *IntegrityError; a different answer from sound evidence is a Difference.
 func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) {
-	out := Replayed{Record: audit.ID(e.Seq), Kind: string(e.Kind)}
+	out := Replayed{Record: e.ID(), Kind: string(e.Kind)}
 	_, c, err := r.open(e)
 	if err != nil {
 		return out, err
@@ -86,14 +89,14 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 		}
 	}
 	out.Items = len(c.Items)
-	if len(c.Items) == 0 {
+	if e.Kind == audit.Abandoned {
 		return out, nil
 	}
-	w, err := r.world(ctx, out.Record, c)
-	if err != nil {
+	rec := recording{kind: e.Kind, head: hierarchy.Head{Revision: c.Revision, Hash: c.Head}, base: c.First, of: c.Of, at: hierarchy.Instant(e.Time)}
+	if rec.world, err = r.world(ctx, out.Record, c); err != nil {
 		return out, err
 	}
-	items, err := r.unseal(out.Record, e, c)
+	items, first, err := r.unseal(out.Record, e, c)
 	if errors.Is(err, audit.ErrShredded) {
 		out.Shredded = true
 		return out, nil
@@ -101,22 +104,12 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 	if err != nil {
 		return out, err
 	}
-	for i, si := range items {
-		ci := c.Items[i]
-		differ := func(cause string) {
-			out.Differences = append(out.Differences, fmt.Sprintf("item %d: %s", si.Index, cause))
-		}
-		j := w.judge(si.Asked)
-		tenant := j.tenant
-		if c.Change != nil {
-			tenant = ""
-		}
-		if r.keys.Hash("request", tenant, requestDigest(si.Asked)) != ci.Request {
-			differ("the sealed request is not the one that was decided")
-		}
-		if r.keys.Hash("facts", tenant, j.digest()) != ci.Facts {
-			differ("the facts shown to the policies differ")
-		}
+	rec.inquiry = first.Inquiry
+	if rec.change, rec.why, err = r.change(ctx, out.Record, c, first.Why); err != nil {
+		return out, err
+	}
+	for _, si := range items {
+		j := rec.world.judge(si.Asked)
 		want, err := json.Marshal(si.Verdict)
 		if err != nil {
 			return out, err
@@ -125,14 +118,59 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 		if err != nil {
 			return out, err
 		}
-		if !bytes.Equal(want, got) || r.keys.Hash("verdict", tenant, verdictDigest(j.verdict)) != ci.Verdict {
-			differ(fmt.Sprintf("the verdict is %s (%s), recorded was %s (%s)", j.verdict.Effect, j.verdict.Code, si.Verdict.Effect, si.Verdict.Code))
+		if !bytes.Equal(want, got) {
+			out.Differences = append(out.Differences, fmt.Sprintf("item %d: the verdict is %s (%s), recorded was %s (%s)",
+				si.Index, j.verdict.Effect, j.verdict.Code, si.Verdict.Effect, si.Verdict.Code))
 		}
-		if ci.Effect != si.Verdict.Effect.String() || ci.Code != si.Verdict.Code {
-			differ("the clear part contradicts the sealed verdict")
-		}
+		rec.items = append(rec.items, item{si.Asked, j})
+	}
+	again, _, err := rec.encode(r.keys)
+	if err != nil {
+		return out, err
+	}
+	if !bytes.Equal(again.Clear, e.Clear) {
+		out.Differences = append(out.Differences, "the clear part is not what this request, set and revision give: "+differing(again.Clear, e.Clear))
 	}
 	return out, nil
+}
+
+// differing names the members of two clear parts that differ.
+func differing(a, b []byte) string {
+	var x, y map[string]json.RawMessage
+	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+		return "it cannot be read"
+	}
+	names := map[string]bool{}
+	for _, m := range []map[string]json.RawMessage{x, y} {
+		for n := range m {
+			if !bytes.Equal(x[n], y[n]) {
+				names[n] = true
+			}
+		}
+	}
+	return strings.Join(sorted(names), ", ")
+}
+
+// change rebuilds what a change record says, from the revision it became.
+func (r *Replayer) change(ctx context.Context, id string, c *clearPart, why *hierarchy.Provenance) (*clearChange, *hierarchy.Provenance, error) {
+	if c.Change == nil || r.abandoned[id] || c.Change.Next.Revision > r.graph.Tip().Revision {
+		return c.Change, why, nil // the store says nothing of it
+	}
+	for e, err := range r.store.Read(ctx, c.Change.Next.Revision-1) {
+		if err != nil {
+			return nil, nil, &IntegrityError{Record: id, Text: "the revision cannot be read", Err: err}
+		}
+		b, err := hierarchy.Decode(e.Body)
+		if err != nil {
+			return nil, nil, &IntegrityError{Record: id, Text: "the revision cannot be read", Err: err}
+		}
+		if why == nil || *why != b.Provenance {
+			return nil, nil, &IntegrityError{Record: id, Text: "the sealed provenance is not that of the revision"}
+		}
+		prev, _ := r.graph.HeadAt(c.Change.Prev.Revision)
+		return describe(r.keys, b, prev, prev.Next(e.Body)), why, nil
+	}
+	return nil, nil, &IntegrityError{Record: id, Text: "the store lacks the revision"}
 }
 
 // Changes holds the ledger's change records against the store's line of
@@ -178,6 +216,9 @@ func (r *Replayer) Changes(entries iter.Seq2[audit.Entry, error]) error {
 			r.abandoned[openID], open = true, nil
 			continue
 		}
+		if open != nil && c.Change.Prev == open.Prev {
+			r.abandoned[openID], open = true, nil // another took its place: it never reached the store
+		}
 		if err := settle(); err != nil {
 			return err
 		}
@@ -212,12 +253,16 @@ func (r *Replayer) open(e audit.Entry) (string, *clearPart, error) {
 	return audit.ID(e.Seq), &c, nil
 }
 
-// world rebuilds what a record was decided from, and checks the store's line
-// of revisions against the head that the record names.
+// world rebuilds what a record was decided from, and checks it: the store's
+// line of revisions against the head that the record names, and the policy set
+// against the one that was in force there.
 func (r *Replayer) world(ctx context.Context, id string, c *clearPart) (world, error) {
 	head, ok := r.graph.HeadAt(c.Revision)
 	if c.Revision != 0 && (!ok || head.Hash != c.Head) {
 		return world{}, &IntegrityError{Record: id, Text: fmt.Sprintf("revision %d of the store is not the one that was decided on", c.Revision)}
+	}
+	if act, _, ok := r.graph.At(0, c.Revision, hierarchy.EdgeKinds{}).Activation(); ok && act.Digest != c.Set {
+		return world{}, &IntegrityError{Record: id, Text: fmt.Sprintf("the policy set it names was not in force at revision %d", c.Revision)}
 	}
 	set, err := r.sets.get(ctx, c.Set)
 	if err != nil {
@@ -226,36 +271,40 @@ func (r *Replayer) world(ctx context.Context, id string, c *clearPart) (world, e
 	return world{set: set, graph: r.graph, confers: confers(r.graph, set), rev: c.Revision, now: hierarchy.Instant(c.Now)}, nil
 }
 
-// unseal returns the sealed items in the order of the clear ones.
-func (r *Replayer) unseal(id string, e audit.Entry, c *clearPart) ([]sealedItem, error) {
+// unseal returns the sealed items in the order of the clear ones, and the first
+// item of the first part, which says who asked and why.
+func (r *Replayer) unseal(id string, e audit.Entry, c *clearPart) (items []sealedItem, first sealedItem, err error) {
 	parts, err := r.keys.Unseal(e)
 	if err != nil {
 		if errors.Is(err, audit.ErrShredded) {
-			return nil, err
+			return nil, first, err
 		}
-		return nil, &IntegrityError{Record: id, Text: "the sealed part does not verify", Err: err}
+		return nil, first, &IntegrityError{Record: id, Text: "the sealed part does not verify", Err: err}
 	}
 	byIndex := map[int]sealedItem{}
-	for _, p := range parts {
+	for k, p := range parts {
 		d := json.NewDecoder(bytes.NewReader(p.Plain))
 		d.UseNumber()
-		var items []sealedItem
-		if err := d.Decode(&items); err != nil {
-			return nil, &IntegrityError{Record: id, Text: "the sealed part cannot be read"}
+		var sealed []sealedItem
+		if err := d.Decode(&sealed); err != nil {
+			return nil, first, &IntegrityError{Record: id, Text: "the sealed part cannot be read"}
 		}
-		for _, it := range items {
+		for i, it := range sealed {
 			byIndex[it.Index] = it
+			if k == 0 && i == 0 {
+				first = it
+			}
 		}
 	}
-	out := make([]sealedItem, len(c.Items))
+	items = make([]sealedItem, len(c.Items))
 	for i := range c.Items {
 		it, ok := byIndex[c.First+i]
 		if !ok || it.Asked == nil {
-			return nil, &IntegrityError{Record: id, Text: "the sealed part lacks an item of the clear one"}
+			return nil, first, &IntegrityError{Record: id, Text: "the sealed part lacks an item of the clear one"}
 		}
-		out[i] = it
+		items[i] = it
 	}
-	return out, nil
+	return items, first, nil
 }
 
 // Explain derives the explanations of a record's answers, one per item.
@@ -271,7 +320,7 @@ func (r *Replayer) Explain(ctx context.Context, e audit.Entry) ([]Explanation, e
 	if err != nil {
 		return nil, err
 	}
-	items, err := r.unseal(id, e, c)
+	items, _, err := r.unseal(id, e, c)
 	if err != nil {
 		return nil, err
 	}
@@ -308,5 +357,5 @@ func (p *PDP) Explain(ctx context.Context, actor authz.Subject, caller authz.Cal
 	if err != nil {
 		return nil, &authz.Error{Kind: authz.Refused, Code: "unknown_record", Text: "the ledger has no such record", Err: err}
 	}
-	return (&Replayer{keys: p.keys, graph: p.graph, sets: setCache{store: p.store}}).Explain(ctx, e)
+	return (&Replayer{keys: p.keys, graph: p.graph, store: p.store, sets: setCache{store: p.store}}).Explain(ctx, e)
 }

@@ -145,6 +145,10 @@ func (p *PDP) Activate(ctx context.Context, c Change, set *policies.Set) (Change
 		}
 		c.Events = append(c.Events, e)
 	}
+	if _, err := p.sets.get(ctx, digest); err != nil {
+		return Changed{}, &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the policy set could not be read back", Err: err}
+	}
+	c.activating = set
 	c.Events = append(c.Events, hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindActivation, Valid: hierarchy.Always,
 		Activation: &hierarchy.Activation{Digest: digest, Name: set.Name()}})
 	return p.Change(ctx, c)

@@ -53,6 +53,7 @@ resources:
     authority: [docs]
     anchors: {unit: Unit, desk: Desk, site: Site}
     owner: desk
+    ownerOptional: true
     instant: date
 actions:
   doc.read: {}
@@ -79,12 +80,12 @@ type maze struct {
 	persons []hierarchy.ID
 	parent  map[hierarchy.ID]hierarchy.ID // tree edges as this test knows them
 	from    map[hierarchy.ID]hierarchy.Interval
-	facts   []place
+	facts   []foothold
 	owns    map[hierarchy.ID][]hierarchy.ID // desk -> persons
 }
 
-// place is one way in which a user stands somewhere.
-type place struct {
+// foothold is one way in which a user stands somewhere.
+type foothold struct {
 	user  hierarchy.ID
 	node  hierarchy.ID // an assignment's node, or the person of a link or grant
 	valid hierarchy.Interval
@@ -175,18 +176,18 @@ func newMaze(t testing.TB, seed uint64) *maze {
 		switch m.rng.IntN(4) {
 		case 0: // a person with a self link
 			p, valid := m.persons[m.rng.IntN(len(m.persons))], m.interval()
-			m.facts = append(m.facts, place{u, p, valid})
+			m.facts = append(m.facts, foothold{u, p, valid})
 			add(hierarchy.KindLink, valid, func(e *hierarchy.Event) { e.Link = &hierarchy.Link{Kind: hierarchy.LinkSelf, From: u, To: p} })
 		case 1: // a representative
 			p, valid := m.persons[m.rng.IntN(len(m.persons))], m.interval()
-			m.facts = append(m.facts, place{u, p, valid})
+			m.facts = append(m.facts, foothold{u, p, valid})
 			add(hierarchy.KindGrant, valid, func(e *hierarchy.Event) {
 				e.Grant = &hierarchy.Grant{ID: fmt.Sprint("g", k), Type: "proxy", Grantor: p, Grantee: u, Subject: p,
 					Scope: hierarchy.Scope{Capabilities: []string{"doc.read"}}}
 			})
 		default: // an employee, somewhere
 			n, valid := everything[m.rng.IntN(len(everything))], m.interval()
-			m.facts = append(m.facts, place{u, n, valid})
+			m.facts = append(m.facts, foothold{u, n, valid})
 			add(hierarchy.KindAssignment, valid, func(e *hierarchy.Event) {
 				e.Assignment = &hierarchy.Assignment{Principal: u, Role: "worker", Node: n}
 			})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
 )
 
@@ -346,7 +347,7 @@ func TestACrashBetweenChangeRecordAndAppend(t *testing.T) {
 	w, err := s.p.world(s.p.current.Load())
 	must(t, err)
 	change := &clearChange{Actions: []string{"hierarchy.change"}, Events: 1, Prev: tip, Next: tip.Next(body)}
-	_, err = s.p.recordChange(context.Background(), &recording{world: w, head: tip}, change, b.Provenance)
+	_, err = recording{kind: audit.Change, world: w, head: tip, change: change, why: &b.Provenance}.write(context.Background(), s.ledger, s.keys)
 	must(t, err)
 
 	again, err := Open(context.Background(), s.config())

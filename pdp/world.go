@@ -29,7 +29,6 @@ type judgement struct {
 	verdict  authz.Verdict
 	tenant   string // the tenant of the resource, or ""
 	attempts []attempt
-	facts    []hierarchy.FactID
 	// What the request resolved to, as far as it did.
 	principal hierarchy.ID
 	scopes    []hierarchy.ID // of the resource, at the instant that applies
@@ -57,7 +56,6 @@ func (w world) judge(a *asked) judgement {
 		j.verdict = authz.Verdict{Code: code}
 	}
 	j.until(int64(r.Until()))
-	j.facts = r.Facts()
 	return j.judgement
 }
 
@@ -72,9 +70,9 @@ type judging struct {
 	principalType *policies.PrincipalType
 	resource      *policies.ResourceType
 	tenantEntity  policies.Entity
-	persons       []hierarchy.ID // the principal's own
-	live          []hierarchy.GrantFact
-	service       hierarchy.Instant // of a sent record, when it has one
+	persons       []hierarchy.ID        // the principal's own
+	live          []hierarchy.GrantFact // all of them, whatever the request names
+	service       hierarchy.Instant     // of a sent record, when it has one
 	dated         bool
 }
 
@@ -141,14 +139,23 @@ func (j *judging) resolveSubject() authz.Code {
 	}
 	j.persons = j.view.Persons(j.principal)
 	if j.resource.Kind != policies.KindWard { // nobody administers Ward by delegation
-		for _, g := range j.view.Grants(j.principal) {
-			if j.asked.Grant == "" || j.asked.Grant == g.ID {
-				j.live = append(j.live, g)
-			}
-		}
+		j.live = j.view.Grants(j.principal)
 	}
 	slices.SortFunc(j.live, narrower)
 	return ""
+}
+
+// counts reports whether an attempt with this grant ("" is the one without) may
+// permit: a request that names a grant, or none, only narrows. The other
+// attempts still run, for a forbid that cannot be evaluated denies in any.
+func (j *judging) counts(grant string) bool {
+	switch j.asked.Grant {
+	case "":
+		return true
+	case authz.NoGrant:
+		return grant == ""
+	}
+	return grant == j.asked.Grant
 }
 
 // narrower orders grants from the narrowest to the widest, ties by id.
@@ -196,6 +203,9 @@ func (j *judging) resolveNode() (policies.Entity, authz.Code) {
 func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 	rt, props := j.resource, j.asked.Resource.Props
 	j.read = j.now
+	if !slices.Contains(rt.Authority, j.asked.Caller) {
+		return policies.Entity{}, authz.AnchorMissing // nobody else knows the record
+	}
 	for _, anchor := range rt.Anchors {
 		if _, sent := props[anchor.Property]; !sent {
 			return policies.Entity{}, authz.AnchorMissing
@@ -212,11 +222,11 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 		}
 		j.read, j.service, j.dated = at, at, true
 	}
-	// What was true at the service date does not change as time passes, so this
-	// view notes what it reads without bounding validUntil.
+	// What was true at the service date does not change as time passes: this
+	// view bounds no validUntil.
 	then := j.view
 	if j.read != j.now {
-		then = j.graph.At(j.read, j.rev, j.confers).Reading(hierarchy.NewReading())
+		then = j.graph.At(j.read, j.rev, j.confers)
 	}
 	if len(rt.Anchors) == 0 {
 		id, err := hierarchy.ParseID(rt.HangsFrom)
@@ -240,7 +250,9 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 		if err != nil || id.Type != anchor.Type {
 			return policies.Entity{}, authz.AnchorMissing
 		}
-		if _, _, ok := then.Node(id); !ok {
+		// It must be known. Whether it had ended by then decides what it hangs
+		// from: its tenant, which is part of its key, in any case.
+		if !then.Known(id) {
 			return policies.Entity{}, authz.AnchorMissing
 		}
 		if t := id.Owner(); t != "" {
@@ -255,17 +267,24 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 		}
 		j.anchors = append(j.anchors, id)
 	}
-	if len(j.anchors) == 0 {
+	if len(j.anchors) == 0 || rt.Owner != "" && owner.IsZero() && !rt.OwnerOptional {
 		return policies.Entity{}, authz.AnchorMissing
 	}
-	for _, a := range j.anchors {
-		for _, b := range j.anchors {
-			if a != b && j.cat.CanContain(a.Type, b.Type) && !then.Reaches(b, a) {
+	for i, a := range j.anchors {
+		for _, b := range j.anchors[i+1:] {
+			if !j.agree(then, a, b) {
 				return policies.Entity{}, authz.AnchorConflict
 			}
 		}
 	}
-	for _, id := range then.Closure(j.anchors...) {
+	up := then.Closure(j.anchors...)
+	if j.tenant != "" && j.read != j.now {
+		// The tenant belongs to its operator now, whenever it joined.
+		up = append(up, j.view.Closure(hierarchy.TenantID(j.tenant))...)
+		sortIDs(up)
+		up = slices.Compact(up)
+	}
+	for _, id := range up {
 		if id.Type != hierarchy.NetworkType { // a role over the network reaches no record
 			j.scopes = append(j.scopes, id)
 		}
@@ -274,6 +293,21 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 		j.owners = j.view.Owners(owner)
 	}
 	return j.entity(j.asked.Resource.ID, nil)
+}
+
+// agree reports whether two anchors do not contradict each other: where one's
+// type can be an ancestor of the other's, it is one at that instant.
+func (j *judging) agree(then hierarchy.View, a, b hierarchy.ID) bool {
+	above, below := j.cat.CanContain(a.Type, b.Type), j.cat.CanContain(b.Type, a.Type)
+	switch {
+	case above && below:
+		return then.Reaches(a, b) || then.Reaches(b, a)
+	case above:
+		return then.Reaches(b, a)
+	case below:
+		return then.Reaches(a, b)
+	}
+	return true
 }
 
 // resolveObject resolves one of Ward's own objects, which hangs from the nodes
@@ -336,7 +370,11 @@ func (j *judging) derived(name string) policies.Value {
 		var users []hierarchy.ID
 		for _, p := range j.owners {
 			for _, b := range j.view.Blocks(p) {
+				// Who is blocked is blocked by any account they have.
 				users = append(users, b.Principal)
+				if persons := j.view.Persons(b.Principal); len(persons) > 0 {
+					users = append(users, j.view.Principals(persons...)...)
+				}
 			}
 		}
 		sortIDs(users)
@@ -394,8 +432,8 @@ func (j *judging) record(resolve func() (policies.Entity, authz.Code)) authz.Cod
 	principal.Tags = j.roleTags(assignments)
 	j.attempts = append(j.attempts, attempt{question: &policies.Question{
 		Principal: principal, Action: j.asked.Action, Resource: resource, Context: context, Others: others}})
-	if j.asked.Grant != "" && j.asked.Grant != authz.NoGrant {
-		j.attempts = nil // the request names its grant: nothing else counts
+	if code := j.conferrable(principal.Tags, resource.Parents); code != "" {
+		return code
 	}
 	for i := range grants {
 		g := &grants[i]
@@ -409,6 +447,18 @@ func (j *judging) record(resolve func() (policies.Entity, authz.Code)) authz.Cod
 			Principal: principal, Action: j.asked.Action, Resource: resource, Context: context, Others: others}})
 	}
 	return j.evaluate()
+}
+
+// conferrable reports why an admin may not give away what the question says
+// they would: nobody confers a capability of Ward's own that they do not hold
+// there themselves.
+func (j *judging) conferrable(tags map[string][]policies.Ref, at []policies.Ref) authz.Code {
+	for _, c := range j.asked.Confers {
+		if !slices.ContainsFunc(tags[c], func(r policies.Ref) bool { return slices.Contains(at, r) }) {
+			return authz.NotConferrable
+		}
+	}
+	return ""
 }
 
 // conferredAt reports whether a live grant concerns this very resource.
@@ -523,7 +573,7 @@ func (j *judging) principalEntity(g *hierarchy.GrantFact) (policies.Entity, []po
 			covers[i] = policies.Ref{Type: j.cat.Namespace + "::Sensitivity", ID: c}
 		}
 		others = append(others, policies.Entity{Ref: policies.Ref{Type: j.cat.Namespace + "::Grant", ID: g.ID},
-			Attrs: map[string]policies.Value{"covers": covers, "type": g.Type}})
+			Attrs: map[string]policies.Value{"covers": covers, "type": g.Type, "personal": g.Subject.Type == hierarchy.PersonType}})
 	}
 	return e, others, ""
 }
@@ -547,7 +597,8 @@ func (j *judging) context(g *hierarchy.GrantFact) (map[string]policies.Value, au
 	if j.resource.Kind != policies.KindWard {
 		ctx["aal"] = int64(j.asked.Subject.Assurance)
 	}
-	for name, attr := range j.cat.Context {
+	act := j.cat.Actions[j.asked.Action]
+	for name, attr := range act.Context {
 		v, have := j.asked.Context[name]
 		if !have || v == nil {
 			if attr.Required {
@@ -561,7 +612,7 @@ func (j *judging) context(g *hierarchy.GrantFact) (map[string]policies.Value, au
 		}
 		ctx[name] = value
 	}
-	if act := j.cat.Actions[j.asked.Action]; len(act.Properties) > 0 {
+	if len(act.Properties) > 0 {
 		props := map[string]policies.Value{}
 		for name, attr := range act.Properties {
 			v, have := j.asked.Props[name]
@@ -602,7 +653,11 @@ func (j *judging) evaluate() authz.Code {
 		for _, p := range t.outcome.Forbids {
 			forbids = append(forbids, p.ID)
 		}
-		if t.outcome.Cedar == authz.Allow {
+		grant := ""
+		if t.grant != nil {
+			grant = t.grant.ID
+		}
+		if t.outcome.Cedar == authz.Allow && (j.counts(grant) || !t.area.IsZero()) {
 			if winner == nil {
 				winner = t
 			}

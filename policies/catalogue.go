@@ -101,10 +101,13 @@ type ResourceType struct {
 	Authority    []string // sent: caller names that may send anchors and attributes
 	Anchors      []Anchor // sent, sorted by name
 	Owner        string   // sent: the anchor whose owner is the confidentiality owner, or empty
-	Instant      string   // sent: the property (RFC 3339 or date) at which ancestors are read, or empty = now
-	Zone         string   // time zone of a date without time in Instant; default UTC
-	HangsFrom    string   // sent without anchors: a node id
-	Attributes   map[string]*Attribute
+	// OwnerOptional lets the owner's anchor be null: a list of many people's
+	// records has no one owner.
+	OwnerOptional bool
+	Instant       string // sent: the property (RFC 3339 or date) at which ancestors are read, or empty = now
+	Zone          string // time zone of a date without time in Instant; default UTC
+	HangsFrom     string // sent without anchors: a node id
+	Attributes    map[string]*Attribute
 }
 
 // Anchor is a property of a sent resource that names a node of a type.
@@ -144,7 +147,10 @@ type Action struct {
 	Name                  string
 	Resources, Principals []string              // catalogue names, sorted
 	Properties            map[string]*Attribute // sent, and read as context.action
-	Coarse                bool                  // asked of features and routes only
+	// Context holds the sent attributes that this very action's schema has in its
+	// context. Ward's own actions have none.
+	Context map[string]*Attribute
+	Coarse  bool // asked of features and routes only
 }
 
 // Module is a micro-frontend or service that a tenant may have.

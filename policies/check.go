@@ -470,14 +470,13 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 				continue
 			}
 			text := typeText(attr.Type)
-			if attr.Optional {
-				text += "?"
-			}
 			if old, ok := contextTypes[name]; ok && old != text {
 				c.diags.add(file, line, 1, CodeAttributeType, "context.%s is %s here and %s in another action", name, text, old)
 			}
 			contextTypes[name] = text
-			contextAttrs[name] = attr
+			if old, ok := contextAttrs[name]; !ok || !old.Optional {
+				contextAttrs[name] = attr // where it is optional decides what a forbid may depend on
+			}
 		}
 	}
 	for _, name := range sortedKeys(cat.Actions) {
@@ -518,6 +517,22 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 			if attr.Optional {
 				c.optional[optionalKey{ownerAction, types.String(s.name)}] = true
 				c.optionalNames[types.String(s.name)] = true
+			}
+		}
+	}
+	for _, uid := range c.actions {
+		a, act := c.schema.Actions[uid], cat.Actions[string(uid.ID)]
+		if uid.Type != actionType || a.AppliesTo == nil || act == nil {
+			continue
+		}
+		for name, attr := range a.AppliesTo.Context {
+			if sent := cat.Context[string(name)]; sent != nil {
+				own := *sent
+				own.Required = !attr.Optional
+				if act.Context == nil {
+					act.Context = map[string]*Attribute{}
+				}
+				act.Context[string(name)] = &own
 			}
 		}
 	}

@@ -237,15 +237,16 @@ func (c *described) readResources(d *document, module string, n *yaml.Node) {
 		}
 		kind := ""
 		d.fields(v, map[string]func(*yaml.Node){
-			"kind":      word("kind", &kind, d.text),
-			"entity":    word("entity", &r.Entity, d.name),
-			"module":    word("module", &r.Module, d.name),
-			"node":      word("node", &r.Node, d.name),
-			"owner":     word("owner", &r.Owner, d.name),
-			"instant":   word("instant", &r.Instant, d.name),
-			"zone":      word("zone", &r.Zone, d.zone),
-			"hangsFrom": word("hangsFrom", &r.HangsFrom, d.text),
-			"authority": func(v *yaml.Node) { r.Authority = d.texts(v, d.text); places["authority"] = at(d.file, v) },
+			"kind":          word("kind", &kind, d.text),
+			"entity":        word("entity", &r.Entity, d.name),
+			"module":        word("module", &r.Module, d.name),
+			"node":          word("node", &r.Node, d.name),
+			"owner":         word("owner", &r.Owner, d.name),
+			"ownerOptional": func(v *yaml.Node) { r.OwnerOptional = d.boolean(v); places["ownerOptional"] = at(d.file, v) },
+			"instant":       word("instant", &r.Instant, d.name),
+			"zone":          word("zone", &r.Zone, d.zone),
+			"hangsFrom":     word("hangsFrom", &r.HangsFrom, d.text),
+			"authority":     func(v *yaml.Node) { r.Authority = d.texts(v, d.text); places["authority"] = at(d.file, v) },
 			"anchors": func(v *yaml.Node) {
 				places["anchors"] = at(d.file, v)
 				c.entries(d, v, func(prop string, k, v *yaml.Node) {
@@ -261,7 +262,7 @@ func (c *described) readResources(d *document, module string, n *yaml.Node) {
 		var allowed []string
 		switch r.Kind {
 		case KindSent:
-			allowed = []string{"owner", "instant", "zone", "hangsFrom", "authority", "anchors"}
+			allowed = []string{"owner", "ownerOptional", "instant", "zone", "hangsFrom", "authority", "anchors"}
 			if len(r.Authority) == 0 {
 				d.add(k, CodeKeyMissing, "authority is missing: a sent type names the callers that may send it")
 			}
@@ -270,6 +271,9 @@ func (c *described) readResources(d *document, module string, n *yaml.Node) {
 			}
 			if r.Owner != "" && !slices.ContainsFunc(r.Anchors, func(a Anchor) bool { return a.Property == r.Owner }) {
 				d.diags.addAt(places["owner"], CodeValueInvalid, "owner must be one of the anchors")
+			}
+			if r.Owner == "" && r.OwnerOptional {
+				d.diags.addAt(places["ownerOptional"], CodeValueInvalid, "ownerOptional without owner says nothing")
 			}
 			if r.Zone == "" {
 				r.Zone = "UTC"
@@ -289,7 +293,7 @@ func (c *described) readResources(d *document, module string, n *yaml.Node) {
 		default:
 			d.diags.addAt(places["kind"], CodeValueInvalid, "want graph, sent, feature or route")
 		}
-		for _, key := range []string{"node", "owner", "instant", "zone", "hangsFrom", "authority", "anchors"} {
+		for _, key := range []string{"node", "owner", "ownerOptional", "instant", "zone", "hangsFrom", "authority", "anchors"} {
 			if p, ok := places[key]; ok && r.Kind != "" && !slices.Contains(allowed, key) {
 				d.diags.addAt(p, CodeKeyUnknown, "%q says nothing for a resource of kind %s", key, r.Kind)
 			}

@@ -329,6 +329,8 @@ const (
 	ObligationUnsupported Code = "obligation_unsupported"
 	// BadRequest: the request lacks a part or has a part of the wrong type.
 	BadRequest Code = "bad_request"
+	// NotConferrable: an admin would give away a right that they do not hold there themselves.
+	NotConferrable Code = "not_conferrable"
 	// TooLarge: the request or its record exceeds a limit.
 	TooLarge Code = "too_large"
 
@@ -442,7 +444,7 @@ func (d *Delivery) Done() {
 func (d *Delivery) Leave() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.expired {
+	if d.expired || d.done {
 		return false
 	}
 	d.leaving = true

@@ -99,7 +99,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"order", strings.Replace(good, `"op":1,"kind":1`, `"kind":1,"op":1`, 1), "not in canonical form"},
 		{"unknown field", change(`"time":5`, `"time":5,"zone":"x"`), "unknown field"},
 		{"unknown field of an event", change(`"op":1`, `"op":1,"ops":1`), "unknown field"},
-		{"unknown field of an interval", change(`"valid":{}`, `"valid":{"till":3}`), "not in canonical form"},
+		{"unknown field of an interval", change(`"valid":{}`, `"valid":{"till":3}`), "unknown field"},
 		{"field in another case", change(`"op":1`, `"Op":1`), "not in canonical form"},
 		{"repeated field", change(`"op":1`, `"op":1,"op":1`), "repeated field before byte"},
 		{"repeated attribute", change(`"n":1`, `"n":1,"n":2`), "repeated field before byte"},

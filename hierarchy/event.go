@@ -1,6 +1,7 @@
 package hierarchy
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 )
@@ -96,7 +97,9 @@ func (v Interval) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes.
 func (v *Interval) UnmarshalJSON(b []byte) error {
 	var j intervalJSON
-	if err := json.Unmarshal(b, &j); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields() // a misspelt side must not read as open
+	if err := d.Decode(&j); err != nil {
 		return err
 	}
 	*v = Interval{Never, Forever}

@@ -36,6 +36,8 @@ type Catalogue struct {
 	// Roles are the roles the pack ships, asserted as facts by `ward init` and on
 	// activation: each after those it includes, otherwise by name.
 	Roles []Role
+
+	contains map[[2]string]bool // node types: {above, below}
 }
 
 // PrincipalType is a kind of subject. Its nodes in the hierarchy have the

@@ -170,14 +170,14 @@ func (c *checker) grant(p *pack, e resolved.Entity, file string, line int) {
 	for _, name := range slices.Sorted(maps.Keys(e.Shape)) {
 		t := e.Shape[name].Type
 		set, isSet := t.(resolved.SetType)
-		ok := name == "type" && typeText(t) == "String"
+		ok := name == "type" && typeText(t) == "String" || name == "personal" && typeText(t) == "Bool"
 		if name == "covers" && isSet {
 			sensitivity := types.EntityType(p.desc.cat.Namespace + "::Sensitivity")
 			_, isEnum := c.schema.Enums[sensitivity]
 			ok = isEnum && set.Element == resolved.IsType(resolved.EntityType(sensitivity))
 		}
 		if !ok || e.Shape[name].Optional {
-			c.diags.add(file, line, 1, CodeEntityReserved, "a Grant has covers, a set of the enumeration Sensitivity, and type, a String; not %s: %s", name, typeText(t))
+			c.diags.add(file, line, 1, CodeEntityReserved, "a Grant has covers, a set of the enumeration Sensitivity, type, a String, and personal, a Bool; not %s: %s", name, typeText(t))
 		}
 	}
 }

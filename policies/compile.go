@@ -42,6 +42,7 @@ func Compile(files map[string][]byte) (*Set, error) {
 	if err := diags.err(); err != nil {
 		return nil, err
 	}
+	s.cat.contain()
 	s.archive = encodeArchive(files)
 	s.digest = digestOf(s.archive)
 	return s, nil

@@ -4,31 +4,28 @@ package policies
 const WardNamespace = "Ward"
 
 // CanContain reports whether a node of type above can be an ancestor of one of
-// type below over conferring edge kinds that name their node types.
-func (c *Catalogue) CanContain(above, below string) bool {
-	seen := map[string]bool{}
-	var climb func(string) bool
-	climb = func(t string) bool {
-		if seen[t] {
-			return false
-		}
-		seen[t] = true
-		for _, e := range c.Edges {
-			if !e.Confers {
-				continue
-			}
+// type below over conferring edge kinds.
+func (c *Catalogue) CanContain(above, below string) bool { return c.contains[[2]string{above, below}] }
+
+// contain works out which node types can contain which.
+func (c *Catalogue) contain() {
+	up := map[string][]string{} // parents by type
+	for _, e := range c.Edges {
+		if e.Confers {
 			for _, from := range e.From {
-				if from != t {
-					continue
-				}
-				for _, to := range e.To {
-					if to == above || climb(to) {
-						return true
-					}
-				}
+				up[from] = append(up[from], e.To...)
 			}
 		}
-		return false
 	}
-	return climb(below)
+	c.contains = map[[2]string]bool{}
+	for below := range up {
+		for todo := up[below]; len(todo) > 0; {
+			above := todo[0]
+			todo = todo[1:]
+			if k := [2]string{above, below}; !c.contains[k] {
+				c.contains[k] = true
+				todo = append(todo[:len(todo):len(todo)], up[above]...)
+			}
+		}
+	}
 }

@@ -245,13 +245,6 @@ func (w *world) pair(grantee, subject sym) sym {
 	return w.named(ID{classPair, strconv.Itoa(int(grantee)), strconv.Itoa(int(subject))}, found)
 }
 
-func (w *world) id(n sym) ID {
-	if n >= firstLocal {
-		return w.ids[n-firstLocal]
-	}
-	return w.g.syms.id(n)
-}
-
 // kindNumber returns the number of an edge kind, or a local one.
 func (w *world) kindNumber(kind string) uint16 {
 	if n, ok := w.g.syms.types.Load().number[edgeKindPrefix+kind]; ok {

@@ -523,7 +523,6 @@ func pick[T any](rng *rand.Rand, list []T) T { return list[rng.IntN(len(list))] 
 
 // The little world of random histories.
 var (
-	worldTenants = []string{"Tenant:a", "Tenant:b"}
 	worldNodes   = []string{"Operator:o", "Tenant:a", "Tenant:b", "Network:n", "Group:a/g0", "Group:a/g1", "Group:a/g2", "Plan:a/p0", "Group:b/g0", "Group:b/g1", "Pharmacy:s0", "Chain:s1"}
 	worldPersons = []string{"Person:p0", "Person:p1", "Person:p2", "Person:p3"}
 	worldUsers   = []string{"User:u0", "User:u1", "User:u2"}

@@ -55,7 +55,6 @@ type site struct {
 	keys   *audit.Keys
 	dir    string
 	admin  authz.Subject
-	seq    int
 }
 
 var adminCaller = authz.Caller{Name: "admin", Asserts: []string{AdminType}, Issuer: UnixIssuer, Assurance: 2}

@@ -69,7 +69,6 @@ type judging struct {
 
 	principalType *policies.PrincipalType
 	resource      *policies.ResourceType
-	tenantEntity  policies.Entity
 	persons       []hierarchy.ID        // the principal's own
 	live          []hierarchy.GrantFact // all of them, whatever the request names
 	service       hierarchy.Instant     // of a sent record, when it has one

@@ -101,7 +101,6 @@ type pack struct {
 	files    map[string][]byte
 	names    []string // sorted
 	desc     *described
-	schema   *schemaast.Schema // merged over the pack's own files
 	policies []*Policy
 	caseDocs []Case
 }

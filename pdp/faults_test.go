@@ -128,7 +128,8 @@ func fullDiskProcess() {
 		d, err := s.p.Decide(context.Background(), ask)
 		switch {
 		case err != nil:
-			if !authz.IsOutage(err) {
+			if e := (*authz.Error)(nil); !authz.IsOutage(err) || !errors.As(err, &e) || e.Code != authz.LedgerFailed ||
+				err.Error() != "ledger_failed: the record could not be made durable" && err.Error() != "ledger_failed: the ledger has failed: restart after its disk is right" {
 				fail(err)
 			}
 			full = true

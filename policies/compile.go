@@ -42,21 +42,25 @@ func Compile(files map[string][]byte) (*Set, error) {
 	if err := diags.err(); err != nil {
 		return nil, err
 	}
-	s.cat.contain()
-	s.archive = encodeArchive(files)
-	s.digest = digestOf(s.archive)
 	return s, nil
 }
 
 // Open compiles the pack of an archive, which must be exactly what
-// [Set.Archive] returned. Its error is a *[Diagnostics].
+// [Set.Archive] returned. What only a check would find, and evaluation does not
+// need, is not asked again: a set that was once put in force stays readable, and
+// its decisions can be replayed, when a later version checks more. The error is
+// a *[Diagnostics].
 func Open(archive []byte) (*Set, error) {
 	var diags Diagnostics
 	files := decodeArchive(archive, &diags)
 	if err := diags.err(); err != nil {
 		return nil, err
 	}
-	return Compile(files)
+	s := compile(files, &diags)
+	if s == nil {
+		return nil, diags.err()
+	}
+	return s, nil
 }
 
 func digestOf(archive []byte) string {
@@ -143,7 +147,7 @@ func compile(files map[string][]byte, diags *Diagnostics) *Set {
 		c.capabilities(p)
 		c.cases(p, byID)
 	}
-	if len(diags.Findings) > 0 {
+	if slices.ContainsFunc(diags.Findings, func(d Diagnostic) bool { return !checked[d.Code] }) {
 		return nil
 	}
 
@@ -154,6 +158,9 @@ func compile(files map[string][]byte, diags *Diagnostics) *Set {
 		pol.prepare()
 	}
 	s.actions = buildIndex(s.cat, rs, all)
+	s.cat.contain()
+	s.archive = encodeArchive(files)
+	s.digest = digestOf(s.archive)
 	return s
 }
 

@@ -122,4 +122,13 @@ const (
 	CodeGrantUnknown      = "grant_unknown"
 	CodeCapabilityUnknown = "capability_unknown"
 	CodeCaseUnknown       = "case_unknown"
+	CodeEdgeTypesMissing  = "edge_types_missing"
 )
+
+// checked are the codes of findings that evaluation can do without: [Compile]
+// refuses a pack with one, [Open] does not look again.
+var checked = map[string]bool{
+	CodeValidationFailed: true, CodeEnumUnknown: true, CodeUnsupportedFunction: true, CodeUnsupportedLiteral: true,
+	CodeForbidOnOptional: true, CodeModulePermit: true, CodeBuiltinPermit: true, CodeBuiltinForbid: true,
+	CodeRouteDuplicate: true, CodeCapabilityUnknown: true, CodeCaseUnknown: true, CodeEdgeTypesMissing: true,
+}

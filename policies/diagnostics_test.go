@@ -129,6 +129,7 @@ var findings = []struct {
 	{CodeGrantUnknown, []edit{{"catalogue.yaml", "context:", "familyGrants: [parent]\ncontext:"}}},
 	{CodeCapabilityUnknown, []edit{{"roles.yaml", "", "reader: {capabilities: [doc.veiw]}"}}},
 	{CodeCapabilityUnknown, []edit{{"p.cedar", "T::Doc);", `T::Doc) when { principal.hasTag("doc.veiw") };`}}},
+	{CodeEdgeTypesMissing, []edit{{"catalogue.yaml", "context:", "edges:\n  in: {confers: true, from: [Node]}\ncontext:"}}},
 	{CodeCaseUnknown, []edit{{"tests/a.yaml", "", "tests:\n  - {name: x, at: 2026-01-01T00:00:00Z, caller: c, subject: user:u, action: doc.view, resource: doc:d, expect: {decision: allow, policies: [nope]}}\n"}}},
 }
 

@@ -205,6 +205,7 @@
 //	role_cycle             a role that includes itself
 //	grant_unknown          a grant type that the catalogue lacks
 //	capability_unknown     a capability that nothing asks for, or that nobody can hold
+//	edge_types_missing     an edge kind that confers and does not say which node types it ties
 //	case_unknown           a test that names a policy or action that does not exist
 //
 // # The engine
@@ -217,6 +218,10 @@
 // until which time alone cannot change the answer.
 //
 // # Compatibility
+//
+// [Compile] refuses a pack with any finding. [Open] reads back what was once
+// stored: it asks only for what evaluation needs, so that a stricter version
+// still opens, and replays, the sets of an older one.
 //
 // Codes, error kinds, the archive format and the encoding of a Question are part
 // of recorded decisions: they never change, and new ones get new names.

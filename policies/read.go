@@ -189,7 +189,7 @@ func (c *described) readEdges(d *document, n *yaml.Node) {
 			d.add(k, CodeKeyMissing, "confers is missing: an edge kind says whether it gives access")
 		}
 		if e.Confers && (len(e.From) == 0 || len(e.To) == 0) {
-			d.add(k, CodeKeyMissing, "from and to are missing: what confers names the node types that it ties, so that anchors can be compared")
+			d.add(k, CodeEdgeTypesMissing, "from and to are missing: what confers names the node types that it ties, so that anchors can be compared")
 		}
 		put(c, d, c.cat.Edges, name, e, k)
 	})

@@ -177,6 +177,31 @@ func plain(v any) (any, bool) {
 	return nil, false
 }
 
+// fill adds to what policies read the declared attributes of one source. It
+// returns attribute_missing when a required one is not among the values, else
+// attribute_invalid when one has another type, else "".
+func fill(into map[string]policies.Value, declared map[string]*policies.Attribute, from policies.Source, values map[string]any) authz.Code {
+	var code authz.Code
+	for name, attr := range declared {
+		if attr.From != from {
+			continue
+		}
+		v := values[name]
+		if v == nil {
+			if attr.Required {
+				code = authz.AttributeMissing
+			}
+			continue
+		}
+		value, ok := attribute(attr, v)
+		if !ok && code == "" {
+			code = authz.AttributeInvalid
+		}
+		into[name] = value
+	}
+	return code
+}
+
 // attribute turns a plain value, sent or stored as a fact, into a policy value
 // of the attribute's declared type. It reports false where the value is of
 // another type or outside its enumeration.

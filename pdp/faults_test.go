@@ -359,3 +359,20 @@ func TestValidUntil(t *testing.T) {
 		t.Error("no answer ever changed at its end")
 	}
 }
+
+// TestSeveralFaultsGiveOneCode: which of two faults is named does not depend on
+// the order of a map.
+func TestSeveralFaultsGiveOneCode(t *testing.T) {
+	s := open(t, pack(t, "certification"), "2026-11-24T12:00:00Z")
+	s.know("node Operator:lab\nprincipal User:alice\nUser:alice holds editor at Operator:lab")
+	seen := map[string]bool{}
+	for range 200 {
+		r := request("certifier", "user:alice", "delete", "record:r1", "status", 5)
+		r.Action.Properties = map[string]any{"soft": "no"}
+		r.Subject.Properties = map[string]any{"role": true}
+		seen[s.ask(r)] = true
+	}
+	if len(seen) != 1 {
+		t.Errorf("one request has the answers %v", seen)
+	}
+}

@@ -1,0 +1,299 @@
+package pdp
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
+)
+
+// actionOf returns the built-in action that a change of this kind is.
+func actionOf(k hierarchy.Kind) string {
+	switch k {
+	case hierarchy.KindLink:
+		return "link.change"
+	case hierarchy.KindRole:
+		return "role.define"
+	case hierarchy.KindAssignment:
+		return "role.assign"
+	case hierarchy.KindEntitlement:
+		return "module.change"
+	case hierarchy.KindGrant:
+		return "grant.change"
+	case hierarchy.KindBlock:
+		return "block.change"
+	case hierarchy.KindActivation:
+		return "policy.activate"
+	}
+	return "hierarchy.change"
+}
+
+// place is one of Ward's own actions somewhere.
+type place struct {
+	action string
+	at     hierarchy.ID
+}
+
+// questions returns what Ward's own policies are asked before a change: each
+// action at each place it concerns, once, with what of Ward's own capabilities
+// somebody would gain there.
+//
+// Of an import's events those about nodes, edges and who owns what are asked as
+// one, at its tenant; the others like those of any change. What makes an
+// activation's roles the set's own belongs to the activation.
+func (p *PDP) questions(w world, c Change, events []hierarchy.Event) []*asked {
+	view := w.graph.At(w.now, w.rev, w.confers)
+	places := map[place][]string{}
+	ask := func(action string, at hierarchy.ID, gains []string) {
+		// What does not exist yet hangs from the tenant or operator above it.
+		if !exists(view, at) {
+			if at = hierarchy.TenantID(at.Owner()); at.Key == "" || !exists(view, at) {
+				at = operator(view)
+			}
+		}
+		k := place{action, at}
+		places[k] = unique(append(places[k], gains...))
+	}
+	if c.Import != nil {
+		at := operator(view)
+		if c.Import.Tenant != "" {
+			at = hierarchy.TenantID(c.Import.Tenant)
+		}
+		ask("hierarchy.import", at, nil)
+	}
+	for _, e := range events {
+		if c.activating != nil && ownRole(view, c.activating, e) {
+			continue
+		}
+		for _, at := range concerns(view, e) {
+			if c.Import != nil && imported(view, e) {
+				if e.Node != nil && e.Node.ID.Type == hierarchy.PersonType {
+					continue // who is nobody's: a feed may make them known
+				}
+				if t := at.Owner(); t != "" {
+					at = hierarchy.TenantID(t)
+				}
+				if at.Owner() != c.Import.Tenant {
+					ask("hierarchy.import", at, nil)
+				}
+				continue
+			}
+			ask(actionOf(e.Kind), at, gains(w, view, events, e))
+		}
+	}
+	if len(places) == 0 { // an empty change
+		ask("hierarchy.change", operator(view), nil)
+	}
+	keys := slices.SortedFunc(maps.Keys(places), func(a, b place) int {
+		return cmp.Or(strings.Compare(a.action, b.action), strings.Compare(a.at.String(), b.at.String()))
+	})
+	out := make([]*asked, len(keys))
+	for i, k := range keys {
+		out[i] = ownQuestion(c.Actor, c.Caller, k.action, k.at, places[k])
+	}
+	return out
+}
+
+// imported reports whether an event is of the kinds that feeds consist of.
+func imported(view hierarchy.View, e hierarchy.Event) bool {
+	if e.Op != hierarchy.Assert {
+		f, ok := view.Fact(e.Fact)
+		if !ok {
+			// It ends what the same import has asserted, which asked for it then.
+			return e.Kind == hierarchy.KindNode || e.Kind == hierarchy.KindEdge || e.Kind == hierarchy.KindLink
+		}
+		e = f.Event
+	}
+	return e.Node != nil && !e.Node.Principal || e.Edge != nil || e.Link != nil && e.Link.Kind == hierarchy.LinkOwns
+}
+
+// ownRole reports whether an event only brings a role to what a set says of it.
+func ownRole(view hierarchy.View, set *policies.Set, e hierarchy.Event) bool {
+	if e.Kind != hierarchy.KindRole {
+		return false
+	}
+	want := e.Role
+	if e.Op != hierarchy.Assert {
+		f, ok := view.Fact(e.Fact)
+		if !ok {
+			return false
+		}
+		want = f.Event.Role
+	}
+	return slices.ContainsFunc(set.Catalogue().Roles, func(r policies.Role) bool {
+		own := roleEvent(r).Role
+		return own.Name == want.Name && (e.Op != hierarchy.Assert || sameRole(*own, *want))
+	})
+}
+
+// gains returns what of Ward's own capabilities an event gives to somebody.
+func gains(w world, view hierarchy.View, events []hierarchy.Event, e hierarchy.Event) []string {
+	if e.Op != hierarchy.Assert {
+		return nil
+	}
+	cat := w.set.Catalogue()
+	seen := map[string]bool{}
+	var out []string
+	var add func(role string)
+	take := func(capabilities, roles []string) {
+		for _, c := range capabilities {
+			if act := cat.Actions[c]; act != nil && slices.Contains(act.Resources, ObjectType) {
+				out = append(out, c)
+			}
+		}
+		for _, r := range roles {
+			add(r)
+		}
+	}
+	add = func(role string) {
+		if seen[role] {
+			return
+		}
+		seen[role] = true
+		take(view.Capabilities(role), nil)
+		for _, other := range events { // defined in the same change
+			if other.Op == hierarchy.Assert && other.Role != nil && other.Role.Name == role {
+				take(other.Role.Capabilities, other.Role.Includes)
+			}
+		}
+	}
+	switch {
+	case e.Role != nil:
+		take(e.Role.Capabilities, e.Role.Includes)
+	case e.Assignment != nil:
+		add(e.Assignment.Role)
+	case e.Grant != nil:
+		take(e.Grant.Scope.Capabilities, nil)
+	}
+	return out
+}
+
+// stillAdministered refuses a change after which nobody could activate a policy
+// set, and so nobody could ever undo it.
+func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
+	view := w.graph.At(w.now, w.rev, w.confers)
+	gone := map[hierarchy.FactID]int{}
+	for i, e := range events {
+		if e.Op != hierarchy.Assert {
+			switch e.Kind {
+			case hierarchy.KindNode, hierarchy.KindLink, hierarchy.KindAssignment, hierarchy.KindRole:
+				gone[e.Fact] = i
+			}
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	refuse := func(i int) *hierarchy.Refusal {
+		return &hierarchy.Refusal{Code: "last_admin", Index: i, Row: events[i].Row, Text: "nobody could administer ward any more: name another security-admin first"}
+	}
+	op := operator(view)
+	if _, f, ok := view.Node(op); ok {
+		if i, ends := gone[f]; ends {
+			return refuse(i)
+		}
+	}
+	touched := -1 // an event that takes an admin's rights away
+	identities := map[hierarchy.ID]bool{}
+	for f := range view.Facts(hierarchy.KindLink) {
+		l := f.Event.Link
+		if l.Kind != hierarchy.LinkIdentity || l.To.Type != "Admin" || !f.Valid.Holds(w.now) {
+			continue
+		}
+		if i, ends := gone[f.ID]; ends {
+			touched = i
+		} else {
+			identities[l.To] = true
+		}
+	}
+	remains := func(role string) bool { // its capability, when the voided roles are gone
+		_, f, ok := view.Role(role)
+		if i, ends := gone[f]; ok && ends {
+			if touched < 0 {
+				touched = i
+			}
+			return slices.ContainsFunc(events, func(e hierarchy.Event) bool {
+				return e.Op == hierarchy.Assert && e.Role != nil && e.Role.Name == role && slices.Contains(e.Role.Capabilities, "policy.activate")
+			})
+		}
+		return slices.Contains(view.Capabilities(role), "policy.activate")
+	}
+	admins := 0
+	for f := range view.Facts(hierarchy.KindAssignment) {
+		a := f.Event.Assignment
+		if a.Node != op || !f.Valid.Holds(w.now) || !remains(a.Role) {
+			continue
+		}
+		_, node, ok := view.Node(a.Principal)
+		i, ends := gone[f.ID]
+		if !ends {
+			i, ends = gone[node]
+		}
+		switch {
+		case ends:
+			touched = i
+		case ok && f.Valid.To == hierarchy.Forever && identities[a.Principal]:
+			admins++
+		}
+	}
+	if touched >= 0 && admins == 0 {
+		return refuse(touched)
+	}
+	return nil
+}
+
+// ownQuestion is a question about one of Ward's own objects.
+func ownQuestion(actor authz.Subject, caller authz.Caller, action string, at hierarchy.ID, gains []string) *asked {
+	return &asked{Caller: caller.Name, Verified: actor.IsVerified(),
+		Subject: askedSubject{Type: actor.Type, ID: actor.ID, Issuer: actor.Issuer, Assurance: actor.Assurance},
+		Action:  action, Resource: askedResource{Type: ObjectType, ID: action}, Hangs: []hierarchy.ID{at}, Confers: gains}
+}
+
+func exists(v hierarchy.View, id hierarchy.ID) bool { _, _, ok := v.Node(id); return ok }
+
+// operator returns the operator's node: the one that `ward init` wrote.
+func operator(v hierarchy.View) hierarchy.ID {
+	for f := range v.Facts(hierarchy.KindNode) {
+		if n := f.Event.Node; n != nil && n.ID.Type == hierarchy.OperatorType {
+			return n.ID
+		}
+	}
+	return hierarchy.ID{Type: hierarchy.OperatorType, Key: "none"}
+}
+
+// concerns returns the nodes that an event concerns, for which its author
+// needs the right.
+func concerns(view hierarchy.View, e hierarchy.Event) []hierarchy.ID {
+	if e.Op != hierarchy.Assert {
+		f, ok := view.Fact(e.Fact)
+		if !ok {
+			return []hierarchy.ID{operator(view)}
+		}
+		e = f.Event
+	}
+	switch {
+	case e.Node != nil && !e.Node.Principal && e.Node.ID.Type != hierarchy.PersonType:
+		return []hierarchy.ID{e.Node.ID}
+	case e.Edge != nil:
+		return []hierarchy.ID{e.Edge.Child, e.Edge.Parent}
+	case e.Link != nil && e.Link.Kind == hierarchy.LinkOwns:
+		return []hierarchy.ID{e.Link.To}
+	case e.Role != nil:
+		if tenant, _, ok := strings.Cut(e.Role.Name, "/"); ok {
+			return []hierarchy.ID{hierarchy.TenantID(tenant)}
+		}
+	case e.Assignment != nil:
+		return []hierarchy.ID{e.Assignment.Node}
+	case e.Entitlement != nil:
+		return []hierarchy.ID{e.Entitlement.Tenant}
+	case e.Grant != nil && e.Grant.Subject.Type != hierarchy.PersonType:
+		return []hierarchy.ID{e.Grant.Subject}
+	}
+	// Principals, persons, their links and grants, and policies are the
+	// operator's to change.
+	return []hierarchy.ID{operator(view)}
+}

@@ -17,6 +17,8 @@
 //
 //	POST /v1/change           a list of events, one revision          hierarchy.change, grant.change, …
 //	POST /v1/activate         a policy set's archive                  policy.activate
+//	POST /v1/import           a feed's rows, as JSON lines            hierarchy.import
+//	POST /v1/import/abandon   drop an open import                     hierarchy.import
 //	POST /v1/ask              up to 1000 questions, at any time       inquiry.ask
 //	POST /v1/what             what a subject sees and calls           inquiry.ask
 //	GET  /v1/explain/{record} why an answer was what it was           audit.read

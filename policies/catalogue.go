@@ -27,7 +27,8 @@ type Catalogue struct {
 	Resources map[string]*ResourceType
 	// Actions by name.
 	Actions map[string]*Action
-	// Context attributes that may be sent, by name.
+	// Context attributes that some action may be sent, by name. [Action.Context]
+	// has those of one action; Required here is false where one action does without.
 	Context map[string]*Attribute
 	// Modules, Features and Routes by id.
 	Modules  map[string]*Module
@@ -59,7 +60,7 @@ type NodeType struct {
 type EdgeKind struct {
 	Name     string
 	Confers  bool
-	From, To []string // node types; empty means any
+	From, To []string // node types; empty means any, of a kind that does not confer
 }
 
 // GrantType is a legal form of delegation.

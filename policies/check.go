@@ -915,12 +915,14 @@ func (c *checker) isOptional(e typing, arg ast.IsNode, name types.String) bool {
 	if !c.optionalNames[name] {
 		return false
 	}
+	// An action's context is its own: what it requires, nobody leaves out.
 	if v, ok := arg.(ast.NodeTypeVariable); ok && v.Name == "context" {
-		return c.optional[optionalKey{ownerContext, name}]
+		return c.optional[optionalKey{ownerContext, name}] && e.context[name].Optional
 	}
 	if a, ok := arg.(ast.NodeTypeAccess); ok && a.Value == "action" {
 		if v, ok := a.Arg.(ast.NodeTypeVariable); ok && v.Name == "context" {
-			return c.optional[optionalKey{ownerAction, name}]
+			record, _ := e.context["action"].Type.(resolved.RecordType)
+			return c.optional[optionalKey{ownerAction, name}] && record[name].Optional
 		}
 	}
 	switch t := e.of(arg).(type) {

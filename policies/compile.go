@@ -32,6 +32,7 @@ type Set struct {
 	cases    []Case
 	actions  map[string]*actionIndex // by catalogue name
 	entities map[types.EntityUID]types.Entity
+	findings Diagnostics // of a set that Open read: see Check
 }
 
 // Compile reads, checks and compiles the files of a pack. Its error is a
@@ -46,10 +47,10 @@ func Compile(files map[string][]byte) (*Set, error) {
 }
 
 // Open compiles the pack of an archive, which must be exactly what
-// [Set.Archive] returned. What only a check would find, and evaluation does not
-// need, is not asked again: a set that was once put in force stays readable, and
-// its decisions can be replayed, when a later version checks more. The error is
-// a *[Diagnostics].
+// [Set.Archive] returned. What only a check finds, and evaluation does not need,
+// is no error here: a set that was once put in force stays readable, and its
+// decisions can be replayed, when a later version checks more. Whoever puts a
+// set in force asks [Set.Check] too. The error is a *[Diagnostics].
 func Open(archive []byte) (*Set, error) {
 	var diags Diagnostics
 	files := decodeArchive(archive, &diags)
@@ -60,7 +61,16 @@ func Open(archive []byte) (*Set, error) {
 	if s == nil {
 		return nil, diags.err()
 	}
+	s.findings = diags
 	return s, nil
+}
+
+// Check returns what [Compile] refuses about the set: nil, or a *[Diagnostics].
+// Only a set from [Open] can have such findings. It answers, and replays what it
+// answered, but must not be put in force.
+func (s *Set) Check() error {
+	found := Diagnostics{slices.Clone(s.findings.Findings)}
+	return found.err()
 }
 
 func digestOf(archive []byte) string {

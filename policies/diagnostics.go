@@ -126,7 +126,8 @@ const (
 )
 
 // checked are the codes of findings that evaluation can do without: [Compile]
-// refuses a pack with one, [Open] does not look again.
+// refuses a pack with one, [Open] does not. A check that a later version adds
+// gets a code of its own here, so that older sets still open.
 var checked = map[string]bool{
 	CodeValidationFailed: true, CodeEnumUnknown: true, CodeUnsupportedFunction: true, CodeUnsupportedLiteral: true,
 	CodeForbidOnOptional: true, CodeModulePermit: true, CodeBuiltinPermit: true, CodeBuiltinForbid: true,

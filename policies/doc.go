@@ -8,6 +8,7 @@
 //	out := set.Evaluate(question)             // the candidates, permits, forbids, errors
 //	fmt.Println(set.Digest())                 // names the pack in the ledger
 //	set, err = policies.Open(set.Archive())   // the same set, years later
+//	err = set.Check()                         // may it be put in force?
 //
 // [PBM] returns the files of the shipped pack.
 //
@@ -46,10 +47,14 @@
 //	when { principal.hasTag("doc.view") && resource in principal.getTag("doc.view") };
 //
 // Some names are Ward's: the entities Scope, Person (a human being), Grant (what
-// context.grant names: covers: Set<Sensitivity>, type: String) and the
+// context.grant names: covers: Set<Sensitivity>, type: String, personal: Bool,
+// true when the grant is for a Person's records and not over a node) and the
 // enumeration Sensitivity; in the context now: datetime, aal: Long (assurance
 // level), grant?: Grant, and action, a record of what was sent with the action.
 // context.emergency and context.tenant are reserved.
+//
+// An action's context is its own: what one action requires of its callers, an
+// action whose context lacks it does not.
 //
 // # The catalogue
 //
@@ -88,7 +93,8 @@
 //	    entity: Claim
 //	    authority: [claims-service]       # callers that may send what follows
 //	    anchors: {coverage: Coverage}     # property: node type
-//	    owner: coverage                   # the anchor whose owner the record is about
+//	    owner: coverage                   # the anchor whose owner the record is about:
+//	                                      # never null, but with ownerOptional: true
 //	    instant: fillDate                 # the property at which ancestors are read
 //	    attributes: {sensitivity: sent, owners: ward, blocked: ward, entitled: ward}
 //	  feature: {kind: feature, entity: Feature, attributes: {capability: ward, entitled: ward}}
@@ -221,7 +227,8 @@
 //
 // [Compile] refuses a pack with any finding. [Open] reads back what was once
 // stored: it asks only for what evaluation needs, so that a stricter version
-// still opens, and replays, the sets of an older one.
+// still opens, and replays, the sets of an older one. An archive may come from
+// anywhere, so whoever puts an opened set in force asks [Set.Check] first.
 //
 // Codes, error kinds, the archive format and the encoding of a Question are part
 // of recorded decisions: they never change, and new ones get new names.

@@ -482,3 +482,81 @@ func TestOpenReadsWhatOnlyChecksWouldRefuse(t *testing.T) {
 		t.Error("what cannot be evaluated was opened")
 	}
 }
+
+// What Compile refuses and Open does not need is what Check says, so that a set
+// with a finding can be replayed and not be put in force. Everything else stops
+// Open as well.
+func TestCheckSaysWhatOpenLeavesOut(t *testing.T) {
+	if s := mustCompile(t, testPack(goodPolicy)); s.Check() != nil {
+		t.Errorf("a compiled set: %v", s.Check())
+	}
+	opened, refused := 0, 0
+	for i, f := range findings {
+		files := edited(t, f.edits)
+		_, want := Compile(files)
+		s, err := Open(encodeArchive(files))
+		if err != nil {
+			refused++
+			if !slices.ContainsFunc(err.(*Diagnostics).Findings, func(d Diagnostic) bool { return !checked[d.Code] }) {
+				t.Errorf("%d: %s: what only checks find is refused: %v", i, f.code, err)
+			}
+			continue
+		}
+		opened++
+		if !checked[f.code] {
+			t.Errorf("%d: %s opens", i, f.code)
+		}
+		if got := s.Check(); got == nil || got.Error() != want.Error() {
+			t.Errorf("%d: %s: Check says %v, Compile %v", i, f.code, got, want)
+		}
+		if again := s.Check(); again.Error() != want.Error() {
+			t.Errorf("%d: %s: asked again, Check says %v", i, f.code, again)
+		}
+		if out := s.Evaluate(randomQuestion(rand.New(rand.NewPCG(uint64(i), 1)))); out.Cedar == authz.Allow && len(out.Permits) == 0 {
+			t.Errorf("%d: %s: %+v", i, f.code, out)
+		}
+	}
+	if opened < 10 || refused < 10 {
+		t.Errorf("%d opened, %d refused", opened, refused)
+	}
+}
+
+// An action needs what its own context requires, and a forbid may rely on it.
+func TestContextOfOneAction(t *testing.T) {
+	files := testPack(goodPolicy + `
+@id("far") forbid (principal is T::User, action == T::Action::"doc.edit", resource is T::Doc) when { !context.ip.isLoopback() || context.action.hard };`)
+	edit := func(file, old, new string) {
+		t.Helper()
+		if !strings.Contains(string(files[file]), old) {
+			t.Fatalf("%s does not hold %q", file, old)
+		}
+		files[file] = []byte(strings.Replace(string(files[file]), old, new, 1))
+	}
+	edit("schema.cedarschema", `action "doc.edit" in ["all"] appliesTo { principal: [User], resource: [Doc], context: Session };`,
+		`action "doc.edit" in ["all"] appliesTo { principal: [User], resource: [Doc], context: { now: datetime, ip: ipaddr, action: { hard: Bool } } };
+  action "doc.burn" appliesTo { principal: [User], resource: [Doc], context: { now: datetime } };`)
+	edit("catalogue.yaml", "actions:\n", "actions:\n  doc.burn: {}\n")
+	c := mustCompile(t, files).Catalogue()
+	for name, want := range map[string]map[string]bool{
+		"doc.view": {"ip": false}, "doc.edit": {"ip": true}, "doc.burn": {}, "policy.activate": {},
+	} {
+		got := map[string]bool{}
+		for n, a := range c.Actions[name].Context {
+			got[n] = a.Required
+			if a.Type != "ipaddr" || !reflect.DeepEqual(a.Authority, []string{"gw"}) {
+				t.Errorf("%s: %+v", name, a)
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: required context %v, want %v", name, got, want)
+		}
+	}
+	if c.Context["ip"].Required {
+		t.Error("an attribute that one action does without is required of all")
+	}
+	files["q.cedar"] = []byte(`@id("wide") forbid (principal is T::User, action, resource is T::Doc) when { context has ip };`)
+	var diags *Diagnostics
+	if _, err := Compile(files); !errors.As(err, &diags) || !diags.Has(CodeForbidOnOptional) {
+		t.Errorf("a forbid that also stands where ip may be left out: %v", err)
+	}
+}

@@ -1105,3 +1105,31 @@ func TestAttackARequiredContextOfAnotherAction(t *testing.T) {
 		User:eve holds reader at Tenant:acme`)
 	s.want(request("docs", "user:eve", "doc.read", "doc:x", "unit", "Unit:acme/u"), "allow permitted")
 }
+
+// A store may hold a set that a check refuses; it is never put in force.
+func TestAttackARefusedSetIsNotActivated(t *testing.T) {
+	s := open(t, pbm(), "2026-11-24T12:00:00Z")
+	const lock = `@id(\"lock\") forbid (principal is Ward::Admin, action == Ward::Action::\"policy.activate\", resource is Ward::Object); `
+	archive := strings.Replace(string(pbm().Archive()), `"guards.cedar":"`, `"guards.cedar":"`+lock, 1)
+	set, err := policies.Open([]byte(archive))
+	must(t, err)
+	if _, ok := set.Policy("lock"); !ok {
+		t.Fatal("the archive was not altered")
+	}
+	if _, err := s.p.Activate(context.Background(), Change{Actor: s.admin, Caller: adminCaller, Why: "a mistake"}, set); err == nil {
+		t.Error("a set that the check refuses was activated")
+	}
+	if _, err := s.p.Activate(context.Background(), Change{Actor: s.admin, Caller: adminCaller, Why: "roll back"}, pbm()); err != nil {
+		t.Errorf("rolling back: %v", err)
+	}
+}
+
+// Who was somebody's guardian stays family when the grant has ended.
+func TestAttackAFormerGuardian(t *testing.T) {
+	s := open(t, pbm(), "2026-11-20T12:00:00Z")
+	s.know(family)
+	s.know(`principal User:nan
+		User:nan holds clinician at HealthSystem:general/hs
+		grant g-n guardian User:nan for Person:leo can lab.view to 2026-11-01`)
+	s.want(request("labs-service", "user:nan", "lab.view", "lab:l1", lab("l1", "routine")...), "deny forbidden")
+}

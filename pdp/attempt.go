@@ -153,10 +153,10 @@ func (j *judging) principalEntity(g *hierarchy.GrantFact) (policies.Entity, []po
 }
 
 // family returns the persons related to the principal's own, and those it
-// represents as a parent or guardian.
+// represents, or has represented, as a parent or guardian.
 func (j *judging) family() []hierarchy.ID {
 	ids := j.view.Family(j.persons...)
-	for _, g := range j.view.Grants(j.principal) {
+	for _, g := range append(j.view.Grants(j.principal), j.view.EndedGrants(j.principal)...) {
 		if slices.Contains(j.cat.FamilyGrants, g.Type) && g.Subject.Type == hierarchy.PersonType {
 			ids = append(ids, j.view.Merged(g.Subject)...)
 		}

@@ -309,13 +309,23 @@ func flipInPayload(t testing.TB, path string, rng *rand.Rand) string {
 	must(t, err)
 	at := rng.IntN(len(b))
 	if strings.HasSuffix(path, "store.db") {
-		marks := []string{`"assignment":{"principal"`, `"permit (`, `"grantee":"`, `guard.block`, `"why":"test"`}
+		marks := []string{`"assignment":{"principal"`, `permit (`, `"grantee":"`, `guard.block`, `"why":"test"`}
 		mark := marks[rng.IntN(len(marks))]
-		i := strings.LastIndex(string(b), mark)
-		if i < 0 {
+		// The file keeps dead copies in free pages, which nobody reads: all of them change.
+		n := 0
+		for i := 0; ; n++ {
+			j := strings.Index(string(b[i:]), mark)
+			if j < 0 {
+				break
+			}
+			i += j + len(mark)
+			b[i-2] ^= 0x01
+		}
+		if n == 0 {
 			return ""
 		}
-		at = i + len(mark) - 2
+		must(t, os.WriteFile(path, b, 0o600))
+		return mark
 	}
 	b[at] ^= 0x01
 	must(t, os.WriteFile(path, b, 0o600))

@@ -43,6 +43,9 @@ func Initialise(ctx context.Context, c Config, s Setup) (*PDP, error) {
 	if len(s.Admins) == 0 {
 		return nil, errors.New("pdp: at least one admin is required, or nobody could ever change anything")
 	}
+	if err := s.Set.Check(); err != nil {
+		return nil, err
+	}
 	failures, err := RunTests(s.Set)
 	if err != nil {
 		return nil, err
@@ -119,6 +122,9 @@ func (e *TestsFailed) Error() string {
 // under its digest, and makes the activation, with the pack's roles where they
 // differ, one change.
 func (p *PDP) Activate(ctx context.Context, c Change, set *policies.Set) (Changed, error) {
+	if err := set.Check(); err != nil {
+		return Changed{}, err
+	}
 	failures, err := RunTests(set)
 	if err != nil {
 		return Changed{}, err

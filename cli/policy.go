@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -68,13 +69,26 @@ type finding struct {
 }
 
 func newPolicyTestCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "test DIR",
-		Short:   "Run a policy set's own tests",
-		Long:    "Prints the tests that fail. Exit code 5 when there are any, 3 when the set does not compile.",
-		Example: "  ward policy test ./pack\n  ward policy test pbm -o json",
+	var mutate bool
+	var least float64
+	c := &cobra.Command{
+		Use:   "test DIR",
+		Short: "Run a policy set's own tests",
+		Long: `Prints the tests that fail. Exit code 5 when there are any, 3 when the set does
+not compile.
+
+With --mutate each policy, @obligation, clause and part of one is dropped, and
+each operator and effect flipped, one at a time: what no test notices is listed.
+A change that makes the policy invalid counts nowhere.`,
+		Example: "  ward policy test ./pack\n  ward policy test ./pack --mutate --min-score 95\n  ward policy test pbm -o json",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !mutate && cmd.Flags().Changed("min-score") {
+				return failf(exitFailure, "", "--min-score needs --mutate")
+			}
+			if !(least >= 0 && least <= 100) {
+				return failf(exitFailure, "", "--min-score is a percentage, 0 to 100")
+			}
 			set, err := a.compile(args[0])
 			if err != nil {
 				return err
@@ -86,22 +100,53 @@ func newPolicyTestCommand(a *app) *cobra.Command {
 			out := struct {
 				Tests    int               `json:"tests"`
 				Failures []pdp.TestFailure `json:"failures"`
-			}{len(set.Cases()), failures}
+				Mutation *mutation         `json:"mutation,omitempty"`
+			}{Tests: len(set.Cases()), Failures: failures}
 			if out.Failures == nil {
 				out.Failures = []pdp.TestFailure{}
 			}
+			if mutate && len(failures) == 0 {
+				a.say("changing %d parts of the policies, one at a time", len(set.Mutants()))
+				score, err := pdp.Mutate(cmd.Context(), set)
+				if err != nil {
+					return err
+				}
+				// Rounded down: what is shown as 95 is at least that.
+				out.Mutation = &mutation{math.Floor(score.Percent()*10) / 10, score}
+			}
+			prefix := strings.TrimSuffix(args[0], "/")
 			err = a.show(out, func(w io.Writer) {
 				for _, f := range failures {
-					fmt.Fprintf(w, "%s/%s\n", strings.TrimSuffix(args[0], "/"), f)
+					fmt.Fprintf(w, "%s/%s\n", prefix, f)
 				}
 				fmt.Fprintf(w, "%d of %d tests passed\n", out.Tests-len(failures), out.Tests)
+				if m := out.Mutation; m != nil {
+					for _, s := range m.Survivors {
+						fmt.Fprintf(w, "%s\t%s/%s:%d\t%s\n", s.Policy, prefix, s.File, s.Line, s.Change)
+					}
+					fmt.Fprintf(w, "%.1f %%: the tests notice %d of %d changes; %d more are no valid policy\n", m.Percentage, m.Killed, m.Mutants, m.Refused)
+				}
 			})
-			if err == nil && len(failures) > 0 {
+			switch {
+			case err != nil:
+				return err
+			case len(failures) > 0:
 				return failf(exitTestsFailed, "", "%d of %d policy tests failed", len(failures), out.Tests)
+			case out.Mutation != nil && out.Mutation.Percent() < least:
+				return failf(exitTestsFailed, "", "the tests notice %.1f %% of the changes, less than %g", out.Mutation.Percentage, least)
 			}
-			return err
+			return nil
 		},
 	}
+	c.Flags().BoolVar(&mutate, "mutate", false, "also list what no test notices when it is dropped or flipped")
+	c.Flags().Float64Var(&least, "min-score", 0, "with --mutate, fail below this `percentage` of changes noticed")
+	return c
+}
+
+// mutation is how policy test shows a score.
+type mutation struct {
+	Percentage float64 `json:"score"`
+	pdp.Score
 }
 
 func newPolicyActivateCommand(a *app) *cobra.Command {

@@ -138,6 +138,9 @@
 // assurance, context, area, grant and the action as {name: …, properties: …} are
 // optional.
 //
+// [Set.Mutants] lists what can be dropped from the policies or flipped in them,
+// and [Set.Mutate] does it: a test should fail each time (ward policy test --mutate).
+//
 // # Findings
 //
 // [Compile] reports all findings at once, as file:line:column: code: text. A

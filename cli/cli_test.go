@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -40,6 +41,7 @@ func (m tidy) Run() int {
 //	exits CODE COMMAND ARG…  runs a command and compares the exit code
 //	waitsock PATH            waits until something listens at a Unix socket
 //	flip FILE OFFSET         inverts one byte; a negative offset counts from the end
+//	flip FILE TEXT           inverts the first byte of the text wherever it is
 func TestScripts(t *testing.T) {
 	packs, err := filepath.Abs("../testdata/packs")
 	if err != nil {
@@ -81,11 +83,20 @@ func TestScripts(t *testing.T) {
 				b, err := os.ReadFile(path)
 				ts.Check(err)
 				at, err := strconv.Atoi(args[1])
-				ts.Check(err)
-				if at < 0 {
-					at += len(b)
+				switch {
+				case err != nil:
+					n := bytes.Count(b, []byte(args[1]))
+					if n == 0 {
+						ts.Fatalf("%s does not hold %s", args[0], args[1])
+					}
+					for range n {
+						b[bytes.Index(b, []byte(args[1]))] ^= 0xff
+					}
+				case at < 0:
+					b[len(b)+at] ^= 0xff
+				default:
+					b[at] ^= 0xff
 				}
-				b[at] ^= 0xff
 				ts.Check(os.WriteFile(path, b, 0o600))
 			},
 		},

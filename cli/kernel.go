@@ -31,6 +31,9 @@ type kernel struct {
 // initHint is what helps when something that init makes is missing.
 const initHint = "ward init --admin NAME=UID makes it; it is never made otherwise"
 
+// keepHint is what helps when what is stored is not what was written.
+const keepHint = "keep the files as they are, and compare them with a copy"
+
 // openKernel opens keys, store and ledger, and builds the decision point over
 // them unless bare is set. It creates nothing.
 func (c *config) openKernel(ctx context.Context, bare bool) (*kernel, error) {
@@ -59,10 +62,10 @@ func (k *kernel) open(ctx context.Context, c *config, bare bool) error {
 	if bare {
 		return nil
 	}
-	if k.pdp, err = pdp.Open(ctx, k.config()); err != nil {
-		return err
+	if k.pdp, err = pdp.Open(ctx, k.config()); errors.Is(err, hierarchy.ErrCorrupt) {
+		return c.storeError(err) // what opening did not look at, loading has
 	}
-	return nil
+	return err
 }
 
 func (k *kernel) config() pdp.Config {
@@ -118,7 +121,7 @@ func (c *config) storeError(err error) error {
 	case errors.Is(err, hierarchy.ErrLocked):
 		return c.locked()
 	case errors.Is(err, hierarchy.ErrCorrupt):
-		return failf(exitIntegrity, "keep the file as it is, and compare it with a copy", "the store %s is damaged: %s", c.store(), trim(err))
+		return failf(exitIntegrity, keepHint, "the store %s is damaged: %s", c.store(), trim(err))
 	}
 	return fmt.Errorf("the store %s cannot be opened: %w", c.store(), err)
 }

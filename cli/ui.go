@@ -28,6 +28,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ward-authz/ward/adapters/admin"
+	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp"
 	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
@@ -85,8 +86,8 @@ func explainError(err error) (code int, text, hint string) {
 	var damaged *pdp.IntegrityError
 	var corrupt *audit.CorruptError
 	switch {
-	case errors.As(err, &damaged), errors.As(err, &corrupt), errors.Is(err, audit.ErrCorrupt), errors.Is(err, pdp.ErrDisagree):
-		return exitIntegrity, trim(err), "keep the folder as it is, and compare it with a copy: ward audit verify"
+	case errors.As(err, &damaged), errors.As(err, &corrupt), errors.Is(err, audit.ErrCorrupt), errors.Is(err, pdp.ErrDisagree), errors.Is(err, hierarchy.ErrCorrupt):
+		return exitIntegrity, trim(err), keepHint + ": ward audit verify"
 	case errors.Is(err, audit.ErrShredded):
 		return exitIndeterminate, trim(err), ""
 	}

@@ -2,6 +2,8 @@ package pdp
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sort"
@@ -179,25 +181,39 @@ func plain(v any) (any, bool) {
 
 // fill adds to what policies read the declared attributes of one source. It
 // returns attribute_missing when a required one is not among the values, else
-// attribute_invalid when one has another type, else "".
-func fill(into map[string]policies.Value, declared map[string]*policies.Attribute, from policies.Source, values map[string]any) authz.Code {
-	var code authz.Code
-	for name, attr := range declared {
+// attribute_invalid when one has another type, else "", and what is at fault.
+func fill(into map[string]policies.Value, declared map[string]*policies.Attribute, from policies.Source, values map[string]any) (code authz.Code, fault string) {
+	for _, name := range slices.Sorted(maps.Keys(declared)) {
+		attr := declared[name]
 		if attr.From != from {
 			continue
 		}
 		v := values[name]
 		if v == nil {
-			if attr.Required {
-				code = authz.AttributeMissing
+			if attr.Required && code != authz.AttributeMissing {
+				code, fault = authz.AttributeMissing, fmt.Sprintf("the attribute %s was not given by its authority", name)
 			}
 			continue
 		}
 		value, ok := attribute(attr, v)
 		if !ok && code == "" {
-			code = authz.AttributeInvalid
+			code, fault = authz.AttributeInvalid, fmt.Sprintf("the attribute %s must be %s", name, attr.Type)
 		}
 		into[name] = value
+	}
+	return code, fault
+}
+
+// fills is fill, noting the first fault.
+func (j *judging) fills(into map[string]policies.Value, declared map[string]*policies.Attribute, from policies.Source, values map[string]any) authz.Code {
+	code, fault := fill(into, declared, from, values)
+	return j.faulty(code, fault)
+}
+
+// faulty notes what is at fault, for explanations, and returns the code.
+func (j *judging) faulty(code authz.Code, fault string) authz.Code {
+	if code != "" && j.fault == "" {
+		j.fault = fault
 	}
 	return code
 }

@@ -784,7 +784,6 @@ func TestAttackAForgedClearPart(t *testing.T) {
 	forge("other reasons", func(c *clearPart) { c.Items[0].Reasons = []string{"guard.block"} })
 	forge("no attempts", func(c *clearPart) { c.Items[0].Attempts = nil })
 	forge("a grant", func(c *clearPart) { c.Items[0].Grant = "x" })
-	forge("another end", func(c *clearPart) { c.Items[0].Until = 5 })
 	forge("another caller", func(c *clearPart) { c.Caller = "gateway" })
 	forge("another time", func(c *clearPart) { c.Now-- })
 }

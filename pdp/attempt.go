@@ -137,8 +137,8 @@ func (j *judging) principalEntity(g *hierarchy.GrantFact) (policies.Entity, []po
 			e.Attrs[name] = j.refs(j.family())
 		}
 	}
-	if code := cmp.Or(fill(e.Attrs, j.principalType.Attributes, policies.FromSent, j.asked.Subject.Props),
-		fill(e.Attrs, j.principalType.Attributes, policies.FromFact, node.Attrs)); code != "" {
+	if code := cmp.Or(j.fills(e.Attrs, j.principalType.Attributes, policies.FromSent, j.asked.Subject.Props),
+		j.fills(e.Attrs, j.principalType.Attributes, policies.FromFact, node.Attrs)); code != "" {
 		return e, nil, code
 	}
 	if g != nil {
@@ -172,12 +172,12 @@ func (j *judging) context(g *hierarchy.GrantFact) (map[string]policies.Value, au
 		ctx["aal"] = int64(j.asked.Subject.Assurance)
 	}
 	act := j.cat.Actions[j.asked.Action]
-	if code := fill(ctx, act.Context, policies.FromSent, j.asked.Context); code != "" {
+	if code := j.fills(ctx, act.Context, policies.FromSent, j.asked.Context); code != "" {
 		return nil, code
 	}
 	if len(act.Properties) > 0 {
 		props := map[string]policies.Value{}
-		if code := fill(props, act.Properties, policies.FromSent, j.asked.Props); code != "" {
+		if code := j.fills(props, act.Properties, policies.FromSent, j.asked.Props); code != "" {
 			return nil, code
 		}
 		ctx["action"] = props

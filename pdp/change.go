@@ -68,7 +68,11 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 	if err != nil {
 		return Changed{}, err
 	}
-	events, err := complete(w, c.Events)
+	checked := w
+	if c.activating != nil { // its roles speak of what it knows
+		checked.set = c.activating
+	}
+	events, err := complete(checked, c.Events)
 	if err != nil {
 		return Changed{}, err
 	}

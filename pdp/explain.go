@@ -175,6 +175,9 @@ func (w world) missing(view hierarchy.View, j *judgement, x *Explanation) []stri
 		return out
 	case authz.Denied, authz.Forbidden, authz.Indeterminate:
 	default:
+		if j.fault != "" {
+			return []string{j.fault}
+		}
 		return []string{explainCode(j.verdict.Code)}
 	}
 	for _, c := range x.Policies {

@@ -61,10 +61,19 @@ func check(w world, e *hierarchy.Event) *hierarchy.Refusal {
 		return checkNode(cat, &n)
 	case e.Edge != nil:
 		return checkEdge(cat, e.Edge)
+	case e.Role != nil:
+		return checkCapabilities(cat, e.Role.Capabilities)
+	case e.Entitlement != nil:
+		if n := e.Entitlement.Name; cat.Modules[n] == nil && cat.Features[n] == nil {
+			return &hierarchy.Refusal{Code: "module_unknown", Text: fmt.Sprintf("the pack has no module or feature %q", n)}
+		}
 	case e.Grant != nil:
 		gt := cat.GrantTypes[e.Grant.Type]
 		if gt == nil {
 			return &hierarchy.Refusal{Code: "grant_type_unknown", Text: "the pack has no grant type of this name"}
+		}
+		if r := checkCapabilities(cat, e.Grant.Scope.Capabilities); r != nil {
+			return r
 		}
 		switch {
 		case e.Grant.ID == authz.NoGrant:
@@ -80,6 +89,27 @@ func check(w world, e *hierarchy.Event) *hierarchy.Refusal {
 			g := *e.Grant
 			g.EndsAtMajority = true
 			e.Grant = &g
+		}
+	}
+	return nil
+}
+
+// checkCapabilities refuses a name that nothing in the pack asks for: it would
+// come alive, unnoticed, when a later pack gives it a meaning.
+func checkCapabilities(cat *policies.Catalogue, names []string) *hierarchy.Refusal {
+	for _, n := range names {
+		known := cat.Actions[n] != nil
+		for _, f := range cat.Features {
+			known = known || f.Capability == n
+		}
+		for _, r := range cat.Routes {
+			known = known || r.Capability == n
+		}
+		for _, r := range cat.Roles {
+			known = known || slices.Contains(r.Capabilities, n)
+		}
+		if !known {
+			return &hierarchy.Refusal{Code: "capability_unknown", Text: fmt.Sprintf("the pack has no capability %q", n)}
 		}
 	}
 	return nil

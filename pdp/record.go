@@ -56,7 +56,6 @@ type clearItem struct {
 	Reasons  []string     `json:"reasons,omitempty"`
 	Errors   []string     `json:"errors,omitempty"`
 	Duties   []string     `json:"obligations,omitempty"`
-	Until    int64        `json:"until,omitempty"`
 	Request  string       `json:"request"` // keyed digest of the converted request
 	Facts    string       `json:"facts"`   // keyed digest of everything the policies were shown
 	Verdict  string       `json:"verdict"` // keyed digest of the Verdict's encoding
@@ -228,7 +227,7 @@ func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
 
 func (r *recording) clearItem(keys *audit.Keys, it *item, t string, part int) clearItem {
 	v := it.verdict
-	ci := clearItem{Part: part, Effect: v.Effect.String(), Code: v.Code, Reasons: v.Reasons, Errors: v.Errors, Until: v.ValidUntil,
+	ci := clearItem{Part: part, Effect: v.Effect.String(), Code: v.Code, Reasons: v.Reasons, Errors: v.Errors,
 		Request: keys.Hash("request", t, requestDigest(it.asked)),
 		Facts:   keys.Hash("facts", t, it.digest()),
 		Verdict: keys.Hash("verdict", t, verdictDigest(v))}

@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/ward-authz/ward/hierarchy"
@@ -63,22 +64,23 @@ func (j *judging) resolveNode() (policies.Entity, authz.Code) {
 func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 	rt, props := j.resource, j.asked.Resource.Props
 	j.read = j.now
-	if !slices.Contains(rt.Authority, j.asked.Caller) {
-		return policies.Entity{}, authz.AnchorMissing // nobody else knows the record
+	none := policies.Entity{}
+	if !slices.Contains(rt.Authority, j.asked.Caller) { // nobody else knows the record
+		return none, j.faulty(authz.AnchorMissing, "the caller is no authority for this type: what it sent does not count")
 	}
 	for _, anchor := range rt.Anchors {
 		if _, sent := props[anchor.Property]; !sent {
-			return policies.Entity{}, authz.AnchorMissing
+			return none, j.faulty(authz.AnchorMissing, fmt.Sprintf("the anchor %s was not sent (null says that there is none)", anchor.Property))
 		}
 	}
 	if rt.Instant != "" {
 		s, ok := props[rt.Instant].(string)
 		if !ok {
-			return policies.Entity{}, authz.AttributeMissing
+			return none, j.faulty(authz.AttributeMissing, fmt.Sprintf("%s was not sent: a date or an RFC 3339 time", rt.Instant))
 		}
 		at, err := ParseTime(s, rt.Zone, false)
 		if err != nil {
-			return policies.Entity{}, authz.AttributeInvalid
+			return none, j.faulty(authz.AttributeInvalid, fmt.Sprintf("%s must be a date or an RFC 3339 time", rt.Instant))
 		}
 		j.read, j.service, j.dated = at, at, true
 	}
@@ -91,10 +93,10 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 	if len(rt.Anchors) == 0 {
 		id, err := hierarchy.ParseID(rt.HangsFrom)
 		if err != nil {
-			return policies.Entity{}, authz.AnchorMissing
+			return none, authz.AnchorMissing
 		}
 		if _, _, ok := j.view.Node(id); !ok {
-			return policies.Entity{}, authz.AnchorMissing
+			return none, authz.AnchorMissing
 		}
 		j.anchors = []hierarchy.ID{id}
 		j.tenant = id.Owner()
@@ -108,17 +110,17 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 		s, _ := v.(string)
 		id, err := hierarchy.ParseID(s)
 		if err != nil || id.Type != anchor.Type {
-			return policies.Entity{}, authz.AnchorMissing
+			return none, j.faulty(authz.AnchorMissing, fmt.Sprintf("the anchor %s is no id of a %s: write %s:tenant/key or %s:key", anchor.Property, anchor.Type, anchor.Type, anchor.Type))
 		}
 		// It must be known. Whether it had ended by then decides what it hangs
 		// from: its tenant, which is part of its key, in any case.
 		if !then.Known(id) {
-			return policies.Entity{}, authz.AnchorMissing
+			return none, j.faulty(authz.AnchorMissing, fmt.Sprintf("the anchor %s names nothing that is known at this revision", anchor.Property))
 		}
 		if t := id.Owner(); t != "" {
 			if j.tenant != "" && j.tenant != t {
 				j.tenant = ""
-				return policies.Entity{}, authz.AnchorConflict
+				return none, j.faulty(authz.AnchorConflict, fmt.Sprintf("the anchor %s belongs to another tenant than those before it", anchor.Property))
 			}
 			j.tenant = t
 		}
@@ -127,13 +129,16 @@ func (j *judging) resolveSent() (policies.Entity, authz.Code) {
 		}
 		j.anchors = append(j.anchors, id)
 	}
-	if len(j.anchors) == 0 || rt.Owner != "" && owner.IsZero() && !rt.OwnerOptional {
-		return policies.Entity{}, authz.AnchorMissing
+	if len(j.anchors) == 0 {
+		return none, j.faulty(authz.AnchorMissing, "every anchor is null: the record hangs from nothing")
+	}
+	if rt.Owner != "" && owner.IsZero() && !rt.OwnerOptional {
+		return none, j.faulty(authz.AnchorMissing, fmt.Sprintf("the anchor %s is null, and says whose record it is", rt.Owner))
 	}
 	for i, a := range j.anchors {
 		for _, b := range j.anchors[i+1:] {
 			if !j.agree(then, a, b) {
-				return policies.Entity{}, authz.AnchorConflict
+				return none, j.faulty(authz.AnchorConflict, fmt.Sprintf("the %s and the %s do not lie under one another at that date", a.Type, b.Type))
 			}
 		}
 	}
@@ -199,8 +204,8 @@ func (j *judging) entity(id string, facts map[string]any) (policies.Entity, auth
 			e.Attrs[name] = j.derived(name)
 		}
 	}
-	code := cmp.Or(fill(e.Attrs, rt.Attributes, policies.FromSent, j.asked.Resource.Props),
-		fill(e.Attrs, rt.Attributes, policies.FromFact, facts))
+	code := cmp.Or(j.fills(e.Attrs, rt.Attributes, policies.FromSent, j.asked.Resource.Props),
+		j.fills(e.Attrs, rt.Attributes, policies.FromFact, facts))
 	return e, code
 }
 

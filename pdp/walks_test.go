@@ -28,7 +28,7 @@ const family = `
 	User:leo is Person:leo
 	Person:leo family Person:mia
 	Tenant:general has labs
-	grant g-1 parent User:mia for Person:leo can lab.view,lab.search
+	grant g-1 parent User:mia for Person:leo can lab.view
 `
 
 func lab(id, sensitivity string) []any {

@@ -28,6 +28,7 @@ type world struct {
 type judgement struct {
 	verdict  authz.Verdict
 	tenant   string // the tenant of the resource, or ""
+	fault    string // what of the request was missing or wrong, for explanations
 	attempts []attempt
 	// What the request resolved to, as far as it did.
 	principal hierarchy.ID

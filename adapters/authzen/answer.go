@@ -131,10 +131,15 @@ func (d *door) answer(decision authz.Decision, caller authz.Caller, note string)
 		if ends {
 			a.Context.ValidUntil = instant(until)
 		}
-	} else if ends {
-		seconds := max(0, until.Sub(d.now())/time.Second)
-		a.Context.ValidFor = (*int64)(&seconds)
+		return a
 	}
+	// Never more than MaxStale: what changes an answer can be a birthday, and is
+	// nobody's to know who may not see reasons.
+	left := authz.MaxStale
+	if ends {
+		left = min(left, max(0, until.Sub(d.now())))
+	}
+	a.Context.ValidFor = new(int64(left / time.Second))
 	return a
 }
 

@@ -18,7 +18,7 @@
 //	      "action":   {"name": "claim.view"},
 //	      "resource": {"type": "claim", "id": "c-42",
 //	                   "properties": {"coverage": "cov-7"}}}'
-//	{"decision":true,"context":{"code":"permitted","record":"a-1042","revision":318,"validFor":3599}}
+//	{"decision":true,"context":{"code":"permitted","record":"a-1042","revision":318,"validFor":5}}
 //
 // Give the server a WriteTimeout: an answer that its client does not read holds
 // back the acknowledgement of revocations until it has left (see the Delivery
@@ -75,8 +75,9 @@
 //
 //	code, record, revision   always
 //	obligations              of an allow, each {id, properties}
-//	validFor                 whole seconds until time alone may change the
-//	                         answer, rounded down; absent when it never does
+//	validFor                 how long the answer may be used, in whole seconds
+//	                         rounded down: at most 5 (authz.MaxStale), less when
+//	                         time alone may change it sooner
 //	message                  of an unreadable item
 //
 // A caller with the explain right gets reasons, errors, grant and the exact

@@ -562,18 +562,18 @@ func TestExplain(t *testing.T) {
 	now := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		until    int64
-		validFor any // seconds, or nil when absent
+		validFor any // seconds
 		exact    any
 	}{
-		{0, nil, nil},
+		{0, 5, nil},
 		{now.UnixMilli() + 1, 0, "2026-12-01T10:00:00.001Z"},
 		{now.UnixMilli() + 999, 0, "2026-12-01T10:00:00.999Z"},
 		{now.UnixMilli() + 1000, 1, "2026-12-01T10:00:01.000Z"},
-		{now.UnixMilli() + 61_999, 61, "2026-12-01T10:01:01.999Z"},
+		{now.UnixMilli() + 61_999, 5, "2026-12-01T10:01:01.999Z"},
 		{now.UnixMilli() - 5000, 0, "2026-12-01T09:59:55.000Z"},
 		{-1, 0, "1969-12-31T23:59:59.999Z"},
-		{time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), 9223372036, "9999-12-31T23:59:59.999Z"},
-		{1<<63 - 1, 9223372036, "9999-12-31T23:59:59.999Z"},
+		{time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), 5, "9999-12-31T23:59:59.999Z"},
+		{1<<63 - 1, 5, "9999-12-31T23:59:59.999Z"},
 		{-1 << 63, 0, "0000-01-01T00:00:00.000Z"},
 	} {
 		f := &fakeDecider{judge: func(authz.Request) authz.Decision {
@@ -594,8 +594,8 @@ func TestExplain(t *testing.T) {
 		short := map[string]any{"code": "permitted", "record": "a-1042", "revision": 1 << 53}
 		full := map[string]any{"code": "permitted", "record": "a-1042", "revision": 1 << 53,
 			"reasons": []string{"p1", "p2"}, "errors": []string{"p9"}, "grant": "g-1"}
-		if c.validFor != nil {
-			short["validFor"], full["validUntil"] = c.validFor, c.exact
+		if short["validFor"] = c.validFor; c.exact != nil {
+			full["validUntil"] = c.exact
 		}
 		for _, want := range []map[string]any{short, full} {
 			w := post(door(want["reasons"] != nil), evaluationPath, aliceReads)

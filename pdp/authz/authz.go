@@ -107,6 +107,11 @@ type Request struct {
 	Refusal Code
 }
 
+// MaxStale is how long an answer may be used after it was given: changes of
+// facts or policy reach every user of an answer within it. ValidUntil, which
+// time alone brings, may end it sooner.
+const MaxStale = 5 * time.Second
+
 // NoGrant in Request.Grant asks without any grant.
 const NoGrant = "none"
 

@@ -1,0 +1,216 @@
+package pdp
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
+)
+
+// Whom is who may do something, of those that stand where it would be done.
+type Whom struct {
+	// Unresolved is why the question has no resource to stand at, as a code of
+	// a verdict: unknown_resource, anchor_missing, area_required, …. Nobody was
+	// asked then.
+	Unresolved authz.Code
+	// Candidates is how many principals stand there; the first of them, by id,
+	// were asked.
+	Candidates int
+	Principals []hierarchy.ID
+	Verdicts   []authz.Verdict // of the principals, in order
+	Records    []string        // of the inquiries, one for each MaxInquiry questions
+	At         hierarchy.Instant
+	Revision   uint64
+	Set        string
+}
+
+// MaxWho is how many principals one call of [PDP.Who] asks at most.
+const MaxWho = 10 * MaxInquiry
+
+// Who asks for every principal that stands at a resource whether it may do an
+// action on it. The inquiry's one request says what and where; of its subject
+// only assurance and properties count. At most limit principals are asked (0,
+// or more than MaxWho: MaxWho).
+//
+// Without standing every answer is a deny, so nobody else need be asked:
+// candidates hold a role at the resource, or at something it hangs from, are a
+// person that owns it, or have a grant about either. In an area (of a feature or
+// route) also what lies below it counts. They are found among the assignments,
+// links and grants. The questions are inquiries, of one instant and revision;
+// where there is none to ask, the permission to ask is recorded instead.
+func (p *PDP) Who(ctx context.Context, q Inquiry, limit int) (Whom, error) {
+	if len(q.Requests) != 1 {
+		return Whom{}, &authz.Error{Kind: authz.Refused, Code: authz.BadRequest, Text: "who may is asked about one action on one resource"}
+	}
+	if _, err := p.permit(ctx, q.Actor, q.Caller, "inquiry.ask", false); err != nil {
+		return Whom{}, err
+	}
+	w, _, err := p.worldAt(ctx, q.At, q.KnownAt)
+	if err != nil {
+		return Whom{}, err
+	}
+	q.At, q.KnownAt = w.now, w.rev // of all questions
+	out := Whom{At: w.now, Revision: w.rev, Set: w.set.Digest()}
+	r := q.Requests[0]
+	found, code, err := w.candidates(ctx, &r)
+	if err != nil {
+		return Whom{}, err
+	}
+	out.Unresolved, out.Candidates = code, len(found)
+	if len(found) == 0 {
+		_, err := p.permit(ctx, q.Actor, q.Caller, "inquiry.ask", true)
+		return out, err
+	}
+	ids := slices.SortedFunc(maps.Keys(found), func(a, b hierarchy.ID) int { return compareText(a, b) })
+	if limit <= 0 || limit > MaxWho {
+		limit = MaxWho
+	}
+	out.Principals = ids[:min(limit, len(ids))]
+	for batch := range slices.Chunk(out.Principals, MaxInquiry) {
+		q.Requests = make([]authz.Request, len(batch))
+		for i, id := range batch {
+			q.Requests[i] = r
+			q.Requests[i].Subject.Type, q.Requests[i].Subject.ID, q.Requests[i].Subject.Issuer = found[id], id.Key, ""
+		}
+		a, err := p.Ask(ctx, q)
+		if err != nil {
+			return Whom{}, err
+		}
+		out.Verdicts = append(out.Verdicts, a.Verdicts...)
+		out.Records = append(out.Records, a.Record)
+	}
+	return out, nil
+}
+
+func compareText(a, b hierarchy.ID) int {
+	switch x, y := a.String(), b.String(); {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+// candidates returns the principals that stand at the resource of a request,
+// with the catalogue's name of their type, or why the request has no resource.
+func (w world) candidates(ctx context.Context, r *authz.Request) (map[hierarchy.ID]string, authz.Code, error) {
+	a := convertInquiry(w, r)
+	j := &judging{world: w, asked: &a, view: w.graph.At(w.now, w.rev, w.confers), cat: w.set.Catalogue()}
+	act := j.cat.Actions[a.Action]
+	switch j.resource = j.cat.Resources[a.Resource.Type]; {
+	case a.Refusal != "":
+		return nil, a.Refusal, nil
+	case j.resource == nil:
+		return nil, authz.UnknownType, nil
+	case act == nil || !slices.Contains(act.Resources, a.Resource.Type):
+		return nil, authz.UnknownAction, nil
+	}
+	types := map[string]string{} // of nodes, as the catalogue names those that may be asked
+	for _, name := range act.Principals {
+		if pt := j.cat.Principals[name]; pt != nil {
+			types[baseName(pt.Entity)] = name
+		}
+	}
+	there, code := j.place()
+	if code != "" {
+		return nil, code, nil
+	}
+
+	found := map[hierarchy.ID]string{}
+	add := func(id hierarchy.ID) {
+		if t := types[id.Type]; t != "" {
+			found[id] = t
+		}
+	}
+	n := 0
+	for _, kind := range []hierarchy.Kind{hierarchy.KindAssignment, hierarchy.KindGrant, hierarchy.KindLink} {
+		if kind == hierarchy.KindLink && !there.area {
+			for _, id := range j.view.Principals(j.owners...) {
+				add(id)
+			}
+			continue
+		}
+		for f := range j.view.Facts(kind) {
+			if n++; n%1024 == 0 && ctx.Err() != nil {
+				return nil, "", &authz.Error{Kind: authz.Outage, Code: authz.Busy, Text: "the caller did not wait for the answer", Err: ctx.Err()}
+			}
+			e := &f.Event
+			switch {
+			case !f.Valid.Holds(w.now):
+			case e.Assignment != nil && there.holds(e.Assignment.Node):
+				add(e.Assignment.Principal)
+			case e.Grant != nil && there.concerns(e.Grant):
+				if g, ok := j.view.Grant(e.Grant.ID); ok && g.Effective.Holds(w.now) {
+					add(e.Grant.Grantee)
+				}
+			case e.Link != nil && e.Link.Kind == hierarchy.LinkSelf && j.cat.SelfRole != "":
+				if found[e.Link.From] == "" && slices.ContainsFunc(j.view.Owned(j.view.Merged(e.Link.To)...), there.holds) {
+					add(e.Link.From)
+				}
+			}
+		}
+	}
+	return found, "", nil
+}
+
+// standing is where one stands to be a candidate.
+type standing struct {
+	j    *judging
+	area bool
+	in   map[hierarchy.ID]bool // the resource or area, and what is above it
+	at   hierarchy.ID          // the area
+}
+
+// place resolves the resource, or the area, of the question.
+func (j *judging) place() (standing, authz.Code) {
+	s := standing{j: j, in: map[hierarchy.ID]bool{}}
+	code := authz.UnknownType
+	switch j.resource.Kind {
+	case policies.KindFeature, policies.KindRoute:
+		var areas []hierarchy.ID
+		switch known := j.cat.Features[j.asked.Resource.ID] != nil; {
+		case j.resource.Kind == policies.KindFeature && !known,
+			j.resource.Kind == policies.KindRoute && j.cat.Routes[j.asked.Resource.ID] == nil:
+			return s, authz.UnknownResource
+		case j.asked.Area == "":
+			return s, authz.AreaRequired
+		}
+		if areas, code = j.areas(nil); code == "" {
+			s.area, s.at = true, areas[0]
+			j.scopes = j.view.Closure(s.at)
+		}
+	case policies.KindSent:
+		_, code = j.resolveSent()
+	case policies.KindGraph:
+		_, code = j.resolveNode()
+	case policies.KindWard:
+		_, code = j.resolveObject()
+	}
+	for _, id := range j.scopes {
+		s.in[id] = true
+	}
+	return s, code
+}
+
+// holds reports whether what is held at a node reaches the resource, or touches
+// the area.
+func (s standing) holds(node hierarchy.ID) bool {
+	return s.in[node] || s.area && s.j.view.Reaches(node, s.at)
+}
+
+// concerns reports whether a grant may be about the resource or area.
+func (s standing) concerns(g *hierarchy.Grant) bool {
+	switch {
+	case !s.area:
+		return s.in[g.Subject] || slices.Contains(s.j.owners, g.Subject)
+	case !g.Scope.Coverage.IsZero():
+		return s.holds(g.Scope.Coverage)
+	case g.Subject.Type == hierarchy.PersonType:
+		return slices.ContainsFunc(s.j.view.Owned(s.j.view.Merged(g.Subject)...), s.holds)
+	}
+	return s.holds(g.Subject)
+}

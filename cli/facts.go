@@ -710,7 +710,7 @@ func newGrantCreateCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "create",
 		Short: "Let somebody act for a person, or an organisation for another",
-		Long: `Makes a grant and prints its id. A minor's grant (its type says so) ends on the
+		Long: `Makes a grant and says its id; -o json names it id. A minor's grant (its type says so) ends on the
 day that the person comes of age, whatever --to says.`,
 		Example: `  ward grant create --type parent --grantor Person:rosa --grantee User:mia --subject Person:leo \
     --can lab.view,claim.view --covers routine --from 2026-01-01 --evidence doc-77 --why "birth certificate seen"
@@ -774,8 +774,9 @@ day that the person comes of age, whatever --to says.`,
 				ID string `json:"id"`
 				admin.Changed
 			}{g.id, done}
-			a.say("granted at revision %d, record %s", done.Revision, done.Record)
-			return a.show(out, func(w io.Writer) { fmt.Fprintln(w, out.ID) })
+			return a.show(out, func(w io.Writer) {
+				fmt.Fprintf(w, "grant %s created\trevision %d\trecord %s\n", out.ID, out.Revision, out.Record)
+			})
 		},
 	}
 	f := c.Flags()

@@ -252,7 +252,7 @@ listen:
   # The door for questions (AuthZEN): a loopback address, a Unix socket, or both.
   authzen:
     address: 127.0.0.1:8180
-    # socket: run/authzen.sock
+    socket: run/authzen.sock
     # mode: "0660"
     # tls: {cert: tls/cert.pem, key: tls/key.pem}
   # The door for administrators. Who connects is known by user id.
@@ -268,7 +268,7 @@ listen:
 
 # Who may ask. A caller is recognised by its user id on the socket, or by the
 # listener it comes through (tcp or socket: anybody who can connect).
-callers: []
+# callers:
 #  - name: claims-service       # the catalogue names authorities by this
 #    uid: 1200
 #    asserts: [user]            # subject types whose identity it vouches for

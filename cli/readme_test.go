@@ -10,19 +10,23 @@ import (
 	"time"
 )
 
-// TestReadme runs the README's transcript: each line that begins with $ as a
-// shell would, and compares what it prints. "…" stands for any text, on a line
-// of its own for any lines.
+// TestReadme runs the README's transcripts, one after the other in one folder:
+// each line that begins with $ as a shell would, with the lines after it as long
+// as a quote is open, and compares what it prints. "…" stands for any text, on a
+// line of its own for any lines.
 func TestReadme(t *testing.T) {
 	text, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, block, ok := strings.Cut(string(text), "```console\n")
-	if !ok {
-		t.Fatal("the README has no transcript")
+	var blocks []string
+	for _, part := range strings.Split(string(text), "```console\n")[1:] {
+		block, _, _ := strings.Cut(part, "```")
+		blocks = append(blocks, block)
 	}
-	block, _, _ = strings.Cut(block, "```")
+	if len(blocks) != 2 {
+		t.Fatalf("the README has %d transcripts", len(blocks))
+	}
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -33,16 +37,26 @@ func TestReadme(t *testing.T) {
 	if err := os.Mkdir(work, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var servers []*exec.Cmd
-	defer func() {
-		for _, s := range servers {
-			_ = s.Process.Signal(os.Interrupt)
-			_ = s.Wait()
+	var server *exec.Cmd
+	stop := func() {
+		if server != nil {
+			_ = server.Process.Signal(os.Interrupt)
+			_ = server.Wait()
 		}
-	}()
+		server = nil
+	}
+	defer stop()
 	commands := 0
-	for _, part := range strings.Split(block, "$ ")[1:] {
-		line, want, _ := strings.Cut(part, "\n")
+	for _, part := range strings.Split("\n"+strings.TrimSuffix(strings.Join(blocks, ""), "\n"), "\n$ ")[1:] {
+		line, want, _ := strings.Cut(part+"\n", "\n")
+		for want != "" && (strings.Count(line, "'")%2 == 1 || strings.Count(line, `"`)%2 == 1) {
+			more, rest, _ := strings.Cut(want, "\n")
+			line, want = line+"\n"+more, rest
+		}
+		if line == "kill %1; wait" { // the server is no job of the shell that runs here
+			stop()
+			continue
+		}
 		background := strings.HasSuffix(line, "&")
 		cmd := exec.Command("bash", "-c", line)
 		if background { // without a shell between, so that it can be stopped
@@ -54,8 +68,8 @@ func TestReadme(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			servers = append(servers, cmd)
-			if err := waitFor(filepath.Join(work, "data/admin.sock"), nil); err != nil {
+			server = cmd
+			if err := waitFor(filepath.Join(work, "run/authzen.sock"), nil); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -69,7 +83,7 @@ func TestReadme(t *testing.T) {
 			t.Fatalf("$ %s\nprints\n%s\nthe README says\n%s", line, got, want)
 		}
 	}
-	if commands < 6 {
+	if commands < 10 {
 		t.Errorf("the transcript has %d commands", commands)
 	}
 }

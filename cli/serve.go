@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -220,9 +221,13 @@ func (s *server) listenUnix(path string, mode fs.FileMode) (net.Listener, error)
 			return nil, err
 		}
 	}
+	// For this user alone: who else may come in opens the folder to them.
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, failf(exitFailure, "the folder above it must exist, and be this user's to write", "the folder of the socket %s cannot be made: %s", path, cause(err))
+	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, failf(exitFailure, "its folder must exist, and be this user's to write", "cannot listen at %s: %s", path, trim(err))
+		return nil, failf(exitFailure, "its folder must be this user's to write", "cannot listen at %s: %s", path, trim(err))
 	}
 	s.sockets = append(s.sockets, path)
 	if err := os.Chmod(path, mode); err != nil {

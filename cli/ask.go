@@ -93,9 +93,13 @@ func (s *span) into(fields map[string]any, from, to string) error {
 		fields[to] = v.To.String()
 	}
 	if v.To <= v.From {
-		return invalid("a date as --to includes that day", "--to lies at or before --from")
+		return reversed()
 	}
 	return nil
+}
+
+func reversed() error {
+	return invalid("a date as --to includes that day", "--to lies at or before --from")
 }
 
 // value reads what follows "name=": null, true, false, a whole number, or text.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -137,6 +138,11 @@ lists what everybody may read of them, the latest last.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Code = authz.Code(code)
+			switch audit.Kind(q.Kind) {
+			case "", audit.Decision, audit.Inquiry, audit.Change, audit.Abandoned:
+			default:
+				return invalid("one of decision, inquiry, change, abandoned", "there is no kind of record %q", q.Kind)
+			}
 			var err error
 			if from != "" {
 				if q.From, err = pointInTime("--from", from, zone, false); err != nil {
@@ -147,6 +153,9 @@ lists what everybody may read of them, the latest last.`,
 				if q.To, err = pointInTime("--to", to, zone, true); err != nil {
 					return err
 				}
+			}
+			if from != "" && to != "" && !time.Time(q.From).Before(time.Time(q.To)) {
+				return reversed()
 			}
 			c, err := a.client(cmd.Context())
 			if err != nil {

@@ -13,6 +13,7 @@ package cli
 //	blank: ["~", ""]                # values that mean nothing
 //	files:
 //	  - match: "*ENRLMT.csv"        # base name, * and ? as in a shell
+//	    skip: REASON                            # alone: the file comes with the feed and is not loaded
 //	    known: {from: COLUMN, to: COLUMN}       # when the source held the row to be true
 //	    only: {COLUMN: [VALUE, …]}              # rows with other values are refused as row_excluded
 //	    keys:
@@ -100,6 +101,7 @@ type dateForm struct {
 
 type fileMap struct {
 	match string
+	skip  string // why the file is not loaded; then there is nothing below
 	known [2]string
 	only  map[string][]string
 	keys  []*keyMap
@@ -294,6 +296,7 @@ func (m *feedMap) readFile(r *reader, n *yaml.Node) {
 				r.fail(n, "want a pattern of a file's base name, such as *.csv")
 			}
 		},
+		"skip": r.text(&f.skip),
 		"known": func(n *yaml.Node) {
 			r.each(n, map[string]func(*yaml.Node){"from": r.text(&f.known[0]), "to": r.text(&f.known[1])})
 		},
@@ -307,6 +310,13 @@ func (m *feedMap) readFile(r *reader, n *yaml.Node) {
 		"keys": keep(&keys), "nodes": keep(&nodes), "edges": keep(&edges), "links": keep(&links),
 	})
 	if r.err != nil {
+		return
+	}
+	if f.skip != "" {
+		if f.match == "" || len(n.Content) != 4 { // two pairs
+			r.fail(n, "a file that is skipped has a match, and nothing else")
+		}
+		m.files = append(m.files, f)
 		return
 	}
 	if f.match == "" || keys == nil {
@@ -538,7 +548,9 @@ func (m *feedMap) fileFor(name string) (*fileMap, error) {
 	case 0:
 		var known []string
 		for _, f := range m.files {
-			known = append(known, f.match)
+			if f.skip == "" {
+				known = append(known, f.match)
+			}
 		}
 		return nil, invalid("it knows "+strings.Join(known, ", "), "the map %s has no entry for %s", m.name, name)
 	}
@@ -569,6 +581,9 @@ func (m *feedMap) newRowReader(name string, number int, tenant string, in io.Rea
 	f, err := m.fileFor(name)
 	if err != nil {
 		return nil, err
+	}
+	if f.skip != "" {
+		return nil, invalid("", "the map %s skips %s: %s", m.name, name, f.skip)
 	}
 	r := &rowReader{m: m, f: f, tenant: tenant, name: name, number: number, at: map[string]int{}, dates: map[[2]string]readDate{}}
 	r.csv = csv.NewReader(&lineLimit{in: in})

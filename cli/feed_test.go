@@ -402,6 +402,55 @@ func TestTheImportCommandSpeaks(t *testing.T) {
 	}
 }
 
+// The help's own example, in the folder that CMS publishes.
+func TestTheFolderOfCMS(t *testing.T) {
+	h, dir := newHome(t), t.TempDir()
+	for _, f := range cmsFiles {
+		abs, err := filepath.Abs(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(abs, filepath.Join(dir, filepath.Base(f))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A skipped file is not even opened: these hold nothing that could be read.
+	others := []string{"BENE_CMBND_DUAL_MDCR", "BENE_HSTRY", "BENE_LIS", "BENE_LIS_CMBND", "BENE_MBI_ID", "BENE_MDCR_ENTLMT", "BENE_MDCR_ENTLMT_RSN",
+		"BENE_MDCR_STUS", "BENE_TP", "CNTRCT_PBP_CNTCT", "PRVDR_HSTRY", "CLM", "CLM_LINE"}
+	for _, name := range others {
+		if err := os.WriteFile(filepath.Join(dir, "SYNTHETIC_"+name+".csv"), []byte{0}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "SYNTHETIC_*.csv"))
+	if err != nil || len(files) != len(cmsFiles)+len(others) {
+		t.Fatal(files, err)
+	}
+	args := append([]string{"hierarchy", "import", "--dry-run", "--map", "cms-bfd"}, files...)
+	code, out, text := h.ward(args...)
+	if code != 0 || strings.Count(out, "  skipped: ") != len(others) ||
+		!strings.Contains(out, "\nSYNTHETIC_CNTRCT_PBP_CNTCT.csv      skipped: addresses of the plans' offices\n") ||
+		!strings.Contains(out, "\ntotal                               22163 ") {
+		t.Errorf("exit code %d\n%s%s", code, out, text)
+	}
+	code, out, text = h.ward(append(args, "-o", "json")...)
+	var got imported
+	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || len(got.Skipped) != len(others) || len(got.Files) != len(cmsFiles) {
+		t.Errorf("exit code %d, %v\n%s%s", code, err, out, text)
+	}
+	// What the map does not name is no file to be passed over in silence.
+	stray := filepath.Join(dir, "SYNTHETIC_BENE_NEW.csv")
+	if err := os.WriteFile(stray, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, text := h.ward(append(args, stray)...); code != exitInvalid || !strings.Contains(text, "the map cms-bfd has no entry for SYNTHETIC_BENE_NEW.csv") {
+		t.Errorf("exit code %d\n%s", code, text)
+	}
+	if code, _, text := h.ward("hierarchy", "import", "--map", "cms-bfd", filepath.Join(dir, "SYNTHETIC_CLM.csv")); code != exitInvalid || !strings.Contains(text, "skips all of these files") {
+		t.Errorf("exit code %d\n%s", code, text)
+	}
+}
+
 const smallMap = `map: small
 tenant: acme
 zone: America/New_York
@@ -449,6 +498,8 @@ func TestMapsAreReadStrictly(t *testing.T) {
 		{"kind: enrolledIn, ", "", "small.yaml:17: want child, kind and parent"},
 		{"kind: enrolledIn", "kind: [a]", "small.yaml:17: "},
 		{"      id: {", "      group: {", "small.yaml:11: want names, each once"},
+		{"    keys:", "    skip: not wanted\n    keys:", "small.yaml:8: a file that is skipped has a match, and nothing else"},
+		{"files:", "files:\n  - {skip: not wanted}", "small.yaml:8: a file that is skipped has a match, and nothing else"},
 		{smallMap, "", "small.yaml: the file is empty"},
 		{smallMap, "a: &x b\nc: *x\n", "small.yaml:1: "},
 		{"tenant: acme", "tenant: acme\n---\nmap: b", "small.yaml"},
@@ -542,6 +593,7 @@ func FuzzParseMap(f *testing.F) {
 	cms, _ := builtinMaps.ReadFile("maps/cms-bfd.yaml")
 	f.Add(cms)
 	f.Add([]byte(smallMap))
+	f.Add([]byte("map: a\nzone: UTC\nfiles: [{match: '*', skip: x}]"))
 	f.Add([]byte("map: a\nzone: UTC\nfiles: [{match: '*', keys: {k: {column: A}}, nodes: {n: {type: T, key: '{k}'}}}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		m, err := parseMap("fuzz.yaml", text)

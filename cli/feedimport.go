@@ -40,6 +40,9 @@ do not mention. The same files a second time change nothing. Nothing is visible
 before everything is written; an import that broke off goes on when it is run
 again, or is dropped with --abandon.
 
+A map may name files that come with a feed and are not loaded; they are listed
+as skipped. A file that it does not name at all is an error.
+
 A row is refused as a whole, with a reason: rows = loaded + unchanged + refused.
 Refused rows are no failure of the command.
 
@@ -70,9 +73,22 @@ type importRun struct {
 	history, dryRun, abandon bool
 	reason                   reasonFlags
 
-	m     *feedMap
-	files []feedSource
-	lines int
+	m       *feedMap
+	files   []feedSource
+	skipped []skippedFile
+	lines   int
+}
+
+// skippedFile is a file that the map does not load, and says why.
+type skippedFile struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// imported is the -o json of the command.
+type imported struct {
+	pdp.Imported
+	Skipped []skippedFile `json:"skipped,omitempty"`
 }
 
 // feedSource is a file with the digest it had when the import was named.
@@ -114,8 +130,13 @@ func (i *importRun) run(ctx context.Context, paths []string) error {
 func (i *importRun) open(paths []string) error {
 	for _, p := range paths {
 		s := feedSource{path: p, name: filepath.Base(p)}
-		if slices.ContainsFunc(i.files, func(o feedSource) bool { return o.name == s.name }) {
+		if slices.ContainsFunc(i.files, func(o feedSource) bool { return o.name == s.name }) ||
+			slices.ContainsFunc(i.skipped, func(o skippedFile) bool { return o.Name == s.name }) {
 			return failf(exitFailure, "files are told apart by their base names", "%s is given twice", s.name)
+		}
+		if of, err := i.m.fileFor(s.name); err == nil && of.skip != "" {
+			i.skipped = append(i.skipped, skippedFile{s.name, of.skip})
+			continue
 		}
 		f, err := os.Open(p)
 		if err != nil {
@@ -136,6 +157,9 @@ func (i *importRun) open(paths []string) error {
 		s.digest = digestOf(sum)
 		i.lines += count.n
 		i.files = append(i.files, s)
+	}
+	if len(i.files) == 0 && len(paths) > 0 {
+		return invalid("", "the map %s skips all of these files", i.m.name)
 	}
 	return nil
 }
@@ -259,7 +283,12 @@ func (i *importRun) load(ctx context.Context, client *admin.Client) error {
 		}
 	}
 	i.remark(done)
-	return i.a.show(done, func(w io.Writer) { importTable(w, done) })
+	return i.a.show(imported{done, i.skipped}, func(w io.Writer) {
+		importTable(w, done)
+		for _, s := range i.skipped {
+			fmt.Fprintf(w, "%s\tskipped: %s\n", s.Name, s.Reason)
+		}
+	})
 }
 
 // remark says on stderr what the table does not.

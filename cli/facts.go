@@ -695,7 +695,7 @@ func newModuleListCommand(a *app) *cobra.Command {
 func newGrantCommand(a *app) *cobra.Command {
 	return group("grant", "Delegations: who lets whom act for whom",
 		"  ward grant list --about Person:leo\n  ward grant revoke g-1 --why \"asked to\"",
-		newGrantCreateCommand(a), newGrantListCommand(a), newGrantShowCommand(a), newGrantRevokeCommand(a))
+		newGrantCreateCommand(a), newGrantListCommand(a), newGrantShowCommand(a), newGrantExtendCommand(a), newGrantRevokeCommand(a))
 }
 
 func newGrantCreateCommand(a *app) *cobra.Command {
@@ -799,41 +799,6 @@ day that the person comes of age, whatever --to says.`,
 	f.IntVar(&g.depth, "max-depth", 1, "how many links further down")
 	s.add(c)
 	r.add(c)
-	return c
-}
-
-func newGrantListCommand(a *app) *cobra.Command {
-	var t timeFlags
-	var q admin.Facts
-	var all bool
-	c := &cobra.Command{
-		Use:     "list",
-		Short:   "List grants",
-		Example: "  ward grant list\n  ward grant list --about User:mia --all",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			when, err := t.when()
-			if err != nil {
-				return err
-			}
-			q.Kind, q.When, q.Live = "grant", when, !all
-			facts, err := a.listFacts(cmd.Context(), q)
-			if err != nil {
-				return err
-			}
-			return a.show(facts, func(w io.Writer) {
-				for _, f := range facts {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s for %s\t%s\n", str(f, "id"), f.State, str(f, "type"), str(f, "grantee"), str(f, "subject"), factTime(f))
-				}
-			})
-		},
-	}
-	f := c.Flags()
-	f.StringVar(&q.About, "about", "", "only grants that name this `id`")
-	f.StringVar(&q.Tenant, "tenant", "", "only grants within this tenant `key`")
-	f.BoolVar(&all, "all", false, "also what is not live")
-	f.IntVar(&q.Limit, "limit", 0, "at most this many (default 1000)")
-	t.add(c)
 	return c
 }
 

@@ -126,7 +126,7 @@ func endEvent(fact, to, zone string, void bool) (admin.Event, error) {
 func newHierarchyCommand(a *app) *cobra.Command {
 	return group("hierarchy", "Nodes, edges and other facts",
 		"  ward hierarchy show Group:acme/g8\n  ward hierarchy apply facts.yaml --why \"new client\" --ticket CH-12",
-		newImportCommand(a), newApplyCommand(a), newShowCommand(a), newPathCommand(a),
+		newImportCommand(a), newApplyCommand(a), newShowCommand(a), newPathCommand(a), newFindCommand(a), newDiffCommand(a),
 		newEndCommand(a, false), newEndCommand(a, true))
 }
 

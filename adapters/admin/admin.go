@@ -24,6 +24,8 @@
 //	GET  /v1/explain/{record} why an answer was what it was           audit.read
 //	POST /v1/facts            facts of a kind                         hierarchy.read
 //	POST /v1/grants           grants by person, grantee and end       hierarchy.read
+//	POST /v1/nodes            nodes by type, tenant and start of key  hierarchy.read
+//	POST /v1/diff             what two revisions know otherwise       hierarchy.read
 //	POST /v1/node             one node with its edges                 hierarchy.read
 //	POST /v1/children         the edges to a node, more of them       hierarchy.read
 //	POST /v1/path             how one node hangs from another         hierarchy.read
@@ -116,6 +118,8 @@ func New(c Config) (*Handler, error) {
 	post(h, "/v1/what", small, h.what)
 	post(h, "/v1/facts", small, h.facts)
 	post(h, "/v1/grants", small, h.grants)
+	post(h, "/v1/nodes", small, h.nodes)
+	post(h, "/v1/diff", small, h.diff)
 	post(h, "/v1/node", small, h.node)
 	post(h, "/v1/children", small, h.children)
 	post(h, "/v1/path", small, h.path)

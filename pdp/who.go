@@ -135,7 +135,7 @@ func (w world) candidates(ctx context.Context, r *authz.Request) (map[hierarchy.
 			continue
 		}
 		for f := range j.view.Facts(kind) {
-			if n++; n%1024 == 0 && ctx.Err() != nil {
+			if n++; n%1024 == 1 && ctx.Err() != nil {
 				return nil, "", &authz.Error{Kind: authz.Outage, Code: authz.Busy, Text: "the caller did not wait for the answer", Err: ctx.Err()}
 			}
 			e := &f.Event

@@ -21,6 +21,7 @@
 //	POST /v1/import/abandon   drop an open import                     hierarchy.import
 //	POST /v1/ask              up to 1000 questions, at any time       inquiry.ask
 //	POST /v1/what             what a subject sees and calls           inquiry.ask
+//	POST /v1/who              who may do an action on a resource      inquiry.ask
 //	GET  /v1/explain/{record} why an answer was what it was           audit.read
 //	POST /v1/facts            facts of a kind                         hierarchy.read
 //	POST /v1/grants           grants by person, grantee and end       hierarchy.read
@@ -116,6 +117,7 @@ func New(c Config) (*Handler, error) {
 	post(h, "/v1/activate", 48<<20, h.activate)
 	post(h, "/v1/ask", 4<<20, h.ask)
 	post(h, "/v1/what", small, h.what)
+	post(h, "/v1/who", small, h.whoMay)
 	post(h, "/v1/facts", small, h.facts)
 	post(h, "/v1/grants", small, h.grants)
 	post(h, "/v1/nodes", small, h.nodes)

@@ -331,7 +331,8 @@ func newWhatCommand(a *app) *cobra.Command {
 		Use:   "what SUBJECT",
 		Short: "List the features and routes that a subject sees and calls",
 		Long: `Asks about every feature and every route of the policy set, in one area or in
-each area where the subject stands. It is an inquiry and recorded as one.`,
+each area where the subject stands. It is an inquiry and recorded as one. Exit
+code 2 when ward knows no such principal.`,
 		Example: "  ward what user:dana\n  ward what user:dana --area Tenant:acme --all",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -351,14 +352,17 @@ each area where the subject stands. It is an inquiry and recorded as one.`,
 			if err := client.Post(cmd.Context(), "/v1/what", admin.What{Subject: admin.Subject{Entity: e, Issuer: issuer, Assurance: assurance}, Area: area, When: when}, &got); err != nil {
 				return err
 			}
-			kept := got.Items[:0]
+			kept, known := []admin.Sight{}, len(got.Items) == 0
 			for _, it := range got.Items {
+				known = known || it.Code != authz.UnknownSubject && it.Code != authz.SubjectUnlinked
 				if all || it.Decision == "allow" {
 					kept = append(kept, it)
 				}
 			}
-			a.say("%d of %d at revision %d, record %s", len(kept), len(got.Items), got.Revision, got.Record)
-			return a.show(kept, func(w io.Writer) {
+			if known {
+				a.say("%d of %d at revision %d, record %s", len(kept), len(got.Items), got.Revision, got.Record)
+			}
+			err = a.show(kept, func(w io.Writer) {
 				for _, it := range kept {
 					until := ""
 					if !it.ValidUntil.IsZero() {
@@ -367,6 +371,10 @@ each area where the subject stands. It is an inquiry and recorded as one.`,
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", upper(it.Decision), it.Name, it.Code, strings.Join(it.Areas, " "), until)
 				}
 			})
+			if err == nil && !known {
+				return failf(exitDeny, "ward hierarchy show User:ID; with --issuer the subject is a token's", "%s: ward knew no such principal then (record %s)", got.Items[0].Code, got.Record)
+			}
+			return err
 		},
 	}
 	f := c.Flags()

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ward-authz/ward/hierarchy"
 )
 
 // Main runs one command and returns the exit code of the process.
@@ -98,7 +100,7 @@ found, 7 integrity failure.`,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			switch a.output {
 			case "table", "json", "ndjson", "yaml":
 			default:
@@ -108,6 +110,12 @@ found, 7 integrity failure.`,
 			case "auto", "always", "never":
 			default:
 				return failf(exitFailure, "one of auto, always, never", "unknown color mode %q", a.color)
+			}
+			// Here for all commands: whoever misspells it, it is not the date that is wrong.
+			if f := cmd.Flags().Lookup("zone"); f != nil && f.Value.String() != "" {
+				if _, err := hierarchy.Zone(f.Value.String()); err != nil {
+					return invalid("a name of the IANA database, such as America/New_York or UTC", "--zone: %s", err)
+				}
 			}
 			return nil
 		},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
@@ -873,6 +874,9 @@ leaves the server any more. A grant that has not begun is voided.`,
 			if err != nil {
 				return err
 			}
+			if err := endedAlready("grant "+args[0], f, e); err != nil {
+				return err
+			}
 			return a.change(cmd.Context(), r, []admin.Event{e}, "grant "+args[0]+" revoked")
 		},
 	}
@@ -881,6 +885,22 @@ leaves the server any more. A grant that has not begun is voided.`,
 	c.Flags().BoolVar(&void, "void", false, "it was never valid")
 	r.add(c)
 	return c
+}
+
+// endedAlready refuses to end what has its end by then, and says when that was.
+func endedAlready(what string, f admin.Fact, e admin.Event) error {
+	switch at := time.Time(e.At); {
+	case f.State == "voided":
+		return invalid("", "%s was voided: it was never valid", what)
+	case e.Void != "" || f.Valid.To.IsZero():
+		return nil
+	// A grant may have ended with the one above it; then it can still be ended itself.
+	case at.IsZero() && f.State == "ended" && (f.Effective == nil || f.Effective.To == f.Valid.To):
+		return invalid("", "%s has ended already, at %s", what, f.Valid.To)
+	case !at.IsZero() && !at.Before(time.Time(f.Valid.To)):
+		return invalid("", "%s ends at %s already, no later than that", what, f.Valid.To)
+	}
+	return nil
 }
 
 func newLinkCommand(a *app) *cobra.Command {

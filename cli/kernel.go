@@ -53,6 +53,11 @@ func (k *kernel) open(ctx context.Context, c *config, bare bool) error {
 	if k.keys, err = c.openKeys(); err != nil {
 		return err
 	}
+	// Whoever only reads can do without: what was sealed is then shredded.
+	seals := filepath.Join(c.keys, "seals")
+	if info, err := os.Stat(seals); err != nil || !info.IsDir() {
+		return failf(exitFailure, "bring it back from a copy; an empty one makes all that was sealed unreadable for good", "the keys are not whole: there is no folder %s, and no record can be sealed", seals)
+	}
 	if k.store, err = boltstore.Open(c.store()); err != nil {
 		return c.storeError(err)
 	}
@@ -127,6 +132,9 @@ func (c *config) storeError(err error) error {
 }
 
 func (c *config) locked() error {
+	if conn, err := net.DialTimeout("unix", c.admin.socket, time.Second); err == nil {
+		return errors.Join(failf(exitFailure, "stop it first: one server uses a data folder", "a server uses the data folder %s, and answers at %s", c.data, c.admin.socket), conn.Close())
+	}
 	return failf(exitFailure, "wait for it, stop it, or name the server's socket with --socket",
 		"another process uses the data folder %s, and no server answers at %s", c.data, c.admin.socket)
 }

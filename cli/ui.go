@@ -146,7 +146,11 @@ func explainAnswer(e *admin.Error) (code int, text, hint string) {
 	for _, f := range e.Findings {
 		text += "\n  " + f.String()
 	}
-	return code, text, e.Hint
+	hint = e.Hint
+	if e.Code == string(authz.LedgerFailed) {
+		hint = "see that the ledger's disk has room and that the keys folder is whole, then restart the server"
+	}
+	return code, text, hint
 }
 
 // say prints a line of progress or advice on stderr.

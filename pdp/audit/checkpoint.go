@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -16,6 +18,19 @@ import (
 )
 
 const checkpointsFile = "checkpoints"
+
+// openCheckpoints opens the checkpoints of a ledger's folder. A folder without
+// them is no ledger; one with records and without them is a damaged one.
+func openCheckpoints(fsys fileSystem, dir string, flag int) (file, error) {
+	f, err := fsys.OpenFile(filepath.Join(dir, checkpointsFile), flag, 0)
+	if err == nil {
+		return f, nil
+	}
+	if segments, serr := listSegments(fsys, dir); errors.Is(err, fs.ErrNotExist) && (len(segments) > 0 || errors.Is(serr, ErrCorrupt)) {
+		return nil, &CorruptError{checkpointsFile, 0, 0, "there are records, and the file is missing"}
+	}
+	return nil, fmt.Errorf("audit: not a ledger: %w", err)
+}
 
 // tree is the right edge of an RFC 6962 Merkle tree: the roots of the perfect
 // subtrees that make it up, the largest first.

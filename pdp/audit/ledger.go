@@ -177,8 +177,8 @@ func (l *Ledger) open() (rec Recovery, err error) {
 	if err := keysApart(l.dir, l.keys); err != nil {
 		return rec, err
 	}
-	if l.cps, err = l.fs.OpenFile(filepath.Join(l.dir, checkpointsFile), os.O_RDWR, 0); err != nil {
-		return rec, fmt.Errorf("audit: not a ledger: %w", err)
+	if l.cps, err = openCheckpoints(l.fs, l.dir, os.O_RDWR); err != nil {
+		return rec, err
 	}
 	for _, dir := range []string{l.dir, l.keys.dir} {
 		c, err := l.fs.Lock(filepath.Join(dir, lockFile))

@@ -79,9 +79,9 @@ func openReader(fsys fileSystem, dir, verifier string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := fsys.OpenFile(filepath.Join(dir, checkpointsFile), os.O_RDONLY, 0)
+	f, err := openCheckpoints(fsys, dir, os.O_RDONLY)
 	if err != nil {
-		return nil, fmt.Errorf("audit: not a ledger: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	cp, _, err := lastCheckpoint(f, v)
@@ -163,9 +163,9 @@ func verify(fsys fileSystem, dir, verifier string, anchor []byte) (Report, error
 			return Report{}, fmt.Errorf("audit: anchor: %w", err)
 		}
 	}
-	f, err := fsys.OpenFile(filepath.Join(dir, checkpointsFile), os.O_RDONLY, 0)
+	f, err := openCheckpoints(fsys, dir, os.O_RDONLY)
 	if err != nil {
-		return Report{}, fmt.Errorf("audit: not a ledger: %w", err)
+		return Report{}, err
 	}
 	defer f.Close()
 	size, err := f.Size() // before the records, which may grow past it

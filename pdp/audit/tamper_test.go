@@ -219,6 +219,7 @@ func TestTamper(t *testing.T) {
 		"segment moved":             func(m *memFS) { m.current[seg(m, 7)] = m.seg(8); delete(m.current, seg(m, 2)) },
 		"checkpoints of another":    func(m *memFS) { m.cps().data = bytes.Clone(other.cps().data) },
 		"checkpoints emptied":       func(m *memFS) { m.cps().data = nil },
+		"checkpoints deleted":       func(m *memFS) { delete(m.current, filepath.Join(memLedger, checkpointsFile)) },
 		"checkpoints swapped": func(m *memFS) {
 			d := m.cps().data
 			i := bytes.Index(d, []byte("=\n\nward")) + 3
@@ -255,11 +256,24 @@ func TestTamper(t *testing.T) {
 	if _, err := verify(m, memLedger, k.verifier, nil); err != nil {
 		t.Error(err)
 	}
+	var corrupt *CorruptError
+	if _, err := openReader(deletedCheckpoints(m), memLedger, k.verifier); !errors.As(err, &corrupt) || corrupt.Segment != checkpointsFile {
+		t.Errorf("a reader without checkpoints: %v", err)
+	}
+	// Without records either it is no ledger at all.
+	c := deletedCheckpoints(m)
+	for _, n := range []uint64{0, 4, 8, 12} {
+		delete(c.current, filepath.Join(memLedger, segmentName(n)))
+	}
+	if _, err := verify(c, memLedger, k.verifier, nil); err == nil || errors.Is(err, ErrCorrupt) {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+func deletedCheckpoints(m *memFS) *memFS {
 	c := m.clone()
 	delete(c.current, filepath.Join(memLedger, checkpointsFile))
-	if _, err := verify(c, memLedger, k.verifier, nil); err == nil {
-		t.Error("no checkpoints at all")
-	}
+	return c
 }
 
 // TestAnchor is the intruder who has the signing key: he writes another

@@ -526,6 +526,29 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
+const canaryMap = `map: %s
+tenant: acme
+zone: UTC
+dates: [YYYY-MM-DD]
+open: {to: [9999-12-31]}
+files:
+  - match: "*.csv"
+    known: {from: SEEN, to: GONE}
+    only: {KIND: [A]}
+    keys:
+      id: {column: ID}
+      plan: {column: PLAN, match: "p.*"}
+    nodes:
+      plan: {type: Plan, key: "{plan}", attrs: {name: NAME}}
+      person: {type: Person, key: "{tenant}.{id}"}
+      coverage: {type: Coverage, key: "{id}"}
+    edges:
+      - {child: plan, kind: memberOf, parent: tenant}
+      - {child: coverage, kind: enrolledIn, parent: plan, from: BGN, to: END}
+    links:
+      - {from: person, kind: owns, to: coverage}
+`
+
 // TestCanaries plants identifiers in everything that can be sent, and looks for
 // them where they must not be.
 func TestCanaries(t *testing.T) {
@@ -641,6 +664,80 @@ callers:
 		}
 	}
 
+	// A feed, through the command and the server: cells of every column, rows of
+	// every fate, the names of the files and of the map. What the command prints
+	// names the files and the map, as whoever runs it did, and nothing of what is
+	// in them.
+	feed := t.TempDir()
+	put := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(feed, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	mapName := canary()
+	feedMap := put(canary()+".yaml", fmt.Sprintf(canaryMap, mapName))
+	imports := func(code int, path string, flags ...string) string {
+		t.Helper()
+		args := append([]string{"hierarchy", "import", "--map", feedMap, path, "--why", canary(), "--ticket", canary()}, flags...)
+		out, errs := i.run(code, "", args...)
+		text := strings.NewReplacer(path, "FILE", filepath.Base(path), "FILE", mapName, "MAP").Replace(out + errs)
+		errorBodies = append(errorBodies, body{"import", []byte(text)})
+		return text
+	}
+	const header = "ID,PLAN,NAME,BGN,END,SEEN,GONE,KIND,OTHER"
+	// Each column of a good row in turn holds what it must not; OTHER is not read.
+	good := func() []string {
+		return []string{canary(), "p" + canary(), canary(), "2026-01-01", "2026-12-31", "2026-01-01", "9999-12-31", "A", canary()}
+	}
+	first := good()
+	lines := []string{header + "," + canary(), strings.Join(first, ",") + "," + canary()}
+	row := func(at int, cell string) {
+		cells := append(good(), canary())
+		if at >= 0 {
+			cells[at] = cell
+		}
+		lines = append(lines, strings.Join(cells, ","))
+	}
+	row(-1, "")
+	for at := range first {
+		row(at, canary())              // a key, a name, or no date, and a kind that the map does not take
+		row(at, "")                    // nothing
+		row(at, canary()+"/"+canary()) // no key of ward
+	}
+	row(1, "Q"+canary())       // not what the map expects
+	row(4, "2025-12-31")       // ends before it begins
+	row(0, "person:"+canary()) // no key either
+	lines = append(lines, strings.Join(good(), ","), canary(), canary()+`"`+canary()+strings.Repeat(",", len(first)), strings.Join(first, ",")+","+canary())
+	loaded := put(canary()+".csv", strings.Join(lines, "\n")+"\n")
+	refused := filepath.Join(feed, "refused.csv")
+	imports(0, loaded, "--dry-run")
+	text := imports(0, loaded, "-o", "json", "--refusals", refused)
+	listed, err := os.ReadFile(refused)
+	if err != nil {
+		t.Fatal(err)
+	}
+	errorBodies = append(errorBodies, body{"refusals", bytes.ReplaceAll(listed, []byte(filepath.Base(loaded)), nil)})
+	for _, code := range []string{rowMalformed, columnMissing, keyMissing, keyInvalid, dateMissing, dateUnreadable, rowExcluded, "interval_inverted"} {
+		if !bytes.Contains(listed, []byte(","+code+",")) {
+			t.Errorf("no row of the canaries' feed is refused as %s:\n%s", code, listed)
+		}
+	}
+	if !strings.Contains(text, `"loaded": `) || strings.Contains(text, `"loaded": 0`) {
+		t.Errorf("no row of the canaries' feed is loaded:\n%s", text)
+	}
+	// The same row with other dates replaces what it said.
+	first[4] = "2027-12-31"
+	if text := imports(0, put(canary()+".csv", header+"\n"+strings.Join(first, ",")+"\n"), "--why", ""); !strings.Contains(text, "1 voided") {
+		t.Errorf("nothing is replaced:\n%s", text)
+	}
+	imports(exitInvalid, put(canary()+".csv", canary()+","+canary()+"\n"))
+	imports(exitInvalid, put(canary()+".csv", header+"\n\""+canary()+",\n"+canary()+"\n"))
+	imports(exitInvalid, put(canary()+".csv", header+"\n"), "--abandon")
+	imports(exitInvalid, put(canary()+".txt", ""))
+
 	// The AuthZEN door, whose every answer is looked at: it names nobody.
 	http1 := i.overSocket()
 	post := func(path, contentType, text string, header http.Header) {
@@ -730,7 +827,7 @@ callers:
 		}
 	}
 	files := 0
-	err := filepath.WalkDir(filepath.Join(i.dir, "data", "ledger"), func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(filepath.Join(i.dir, "data", "ledger"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}

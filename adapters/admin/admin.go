@@ -307,6 +307,10 @@ func toError(err error) *Error {
 	if errors.As(err, &corrupt) {
 		return &Error{Status: http.StatusInternalServerError, Code: "integrity", Message: corrupt.Error()}
 	}
+	if errors.Is(err, hierarchy.ErrCorrupt) {
+		return &Error{Status: http.StatusInternalServerError, Code: "integrity", Message: "the store is not as it was written",
+			Hint: "keep its files as they are, and compare them with a copy"}
+	}
 	if errors.Is(err, audit.ErrShredded) {
 		return &Error{Status: http.StatusGone, Code: "shredded", Message: "the key of this record was destroyed: it verifies, and cannot be read"}
 	}
@@ -340,7 +344,7 @@ var hints = map[string]string{
 	string(authz.NoStanding):       "a role at the operator or the tenant is missing: ward role assign Admin:NAME ROLE NODE",
 	string(authz.AssignmentEnded):  "the role has ended: ward role assign Admin:NAME ROLE NODE",
 	string(authz.NotReady):         "activate a policy set: ward policy activate pbm",
-	string(authz.LedgerFailed):     "free the ledger's disk, then restart the server",
+	string(authz.LedgerFailed):     "see that the ledger's disk has room and its keys are in place, then restart the server",
 	"unknown_record":               "ward audit find lists records",
 	"unknown_revision":             "ward status shows the last revision",
 }

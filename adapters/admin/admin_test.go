@@ -181,6 +181,7 @@ func TestErrorsHaveOneStatus(t *testing.T) {
 		{&authz.Error{Kind: authz.Refused, Code: authz.BadRequest}, 400, "bad_request"},
 		{&authz.Error{Kind: authz.Refused, Code: "unknown_record"}, 404, "unknown_record"},
 		{&pdp.TestsFailed{Failures: []pdp.TestFailure{{Name: "a"}}}, 409, "policy_tests_failed"},
+		{fmt.Errorf("policy set: %w", hierarchy.ErrCorrupt), 500, "integrity"},
 		{&policies.Diagnostics{Findings: []policies.Diagnostic{{Code: "x"}}}, 422, "policy_invalid"},
 		{&pdp.IntegrityError{Record: "a-1", Text: "…"}, 500, "integrity"},
 		{fmt.Errorf("x: %w", audit.ErrShredded), 410, "shredded"},

@@ -346,8 +346,8 @@ func (m *maze) expected(q docQuestion) bool {
 // of the document, or on its owner.
 func (m *maze) crosses(q docQuestion) bool {
 	tenant := ""
-	for _, a := range q.anchors {
-		if a.Tenant != "" {
+	for _, name := range []string{"unit", "desk"} {
+		if a := q.anchors[name]; a.Tenant != "" {
 			tenant = a.Tenant
 		}
 	}

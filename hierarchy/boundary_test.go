@@ -57,22 +57,22 @@ func boundaries(t *testing.T, name string, v Interval) {
 	b := newBench(t)
 	never := Forever - 1
 	b.do(node(Always, "Tenant:acme"), node(Always, "Plan:acme/p"), node(Always, "Group:acme/g"), user(Always, "User:u"),
-		person(Always, "Person:a", &never), person(Always, "Person:b", nil), role("r", []string{"c"}, nil))
+		person(Always, "Person:a", &never), person(Always, "Person:b", nil), person(Always, "Person:c", nil), role("r", []string{"c"}, nil))
 	b.do(node(v, "Plan:acme/dated"), edge(v, "Group:acme/g", "Plan:acme/p"), assign(v, "User:u", "r", "Plan:acme/p"), entitle(v, "acme", "claims"),
 		grant(v, Grant{ID: "g", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a")}),
 		grant(v, Grant{ID: "m", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a"), EndsAtMajority: true}),
 		block(v, "Person:a", "User:u"), identity(v, "i", "s", "User:u"), link(v, LinkSelf, "User:u", "Person:a"),
-		link(v, LinkOwns, "Person:a", "Plan:acme/p"), link(v, LinkMerge, "Person:a", "Person:b"), link(v, LinkFamily, "Person:b", "Person:a"))
+		link(v, LinkOwns, "Person:a", "Plan:acme/p"), link(v, LinkMerge, "Person:a", "Person:b"), link(v, LinkFamily, "Person:c", "Person:a"))
 	// The same again, but ended at v.To instead of asserted so.
 	c := newBench(t)
 	c.do(node(Always, "Tenant:acme"), node(Always, "Plan:acme/p"), node(Always, "Group:acme/g"), user(Always, "User:u"),
-		person(Always, "Person:a", nil), person(Always, "Person:b", nil), role("r", []string{"c"}, nil))
+		person(Always, "Person:a", nil), person(Always, "Person:b", nil), person(Always, "Person:c", nil), role("r", []string{"c"}, nil))
 	open := Interval{v.From, Forever}
 	kinds := []Kind{KindNode, KindEdge, KindAssignment, KindEntitlement, KindGrant, KindBlock, KindLink, KindLink, KindLink, KindLink, KindLink}
 	facts := c.do(node(open, "Plan:acme/dated"), edge(open, "Group:acme/g", "Plan:acme/p"), assign(open, "User:u", "r", "Plan:acme/p"), entitle(open, "acme", "claims"),
 		grant(open, Grant{ID: "g", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a")}),
 		block(open, "Person:a", "User:u"), identity(open, "i", "s", "User:u"), link(open, LinkSelf, "User:u", "Person:a"),
-		link(open, LinkOwns, "Person:a", "Plan:acme/p"), link(open, LinkMerge, "Person:a", "Person:b"), link(open, LinkFamily, "Person:b", "Person:a"))
+		link(open, LinkOwns, "Person:a", "Plan:acme/p"), link(open, LinkMerge, "Person:a", "Person:b"), link(open, LinkFamily, "Person:c", "Person:a"))
 	for i, f := range facts {
 		c.do(endAt(kinds[i], f, v.To))
 	}
@@ -90,6 +90,7 @@ func boundaries(t *testing.T, name string, v Interval) {
 			{"identity", func(v View) bool { _, _, ok := v.Principal("i", "s"); return ok }},
 			{"self link", func(v View) bool { return len(v.Persons(mustID("User:u"))) > 0 }},
 			{"owns link", func(v View) bool { return len(v.Owned(mustID("Person:a"))) > 0 }},
+			{"family link", func(v View) bool { return len(v.Family(mustID("Person:c"))) > 0 }},
 			{"merge link", func(v View) bool { return len(v.Merged(mustID("Person:b"))) > 1 }},
 		} {
 			for _, at := range []struct {

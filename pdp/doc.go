@@ -28,15 +28,18 @@
 //
 // [PDP.Change] is the one way in: it decides the change by Ward's own policies,
 // checks it, records it, stores it, publishes it, and returns only when every
-// answer computed before it has left its door or become an outage.
+// answer computed before it has left its door or become an outage. [PDP.Import]
+// makes a feed into a line of such changes, visible together when it closes, and
+// [PDP.Activate] puts a policy set in force after its checks and its own tests.
 //
 // # Inquiries
 //
-// [PDP.Ask], [PDP.AskAll] and [PDP.Explain] answer questions that enforce
+// [PDP.Ask], [PDP.Snapshot], [PDP.Who] and [PDP.Explain] answer questions that enforce
 // nothing: at another time, or as known at another revision. Their answer is
 // not a Decision, and no door can carry it.
 //
 // # Replay
 //
-// [Replay] re-derives a recorded answer from the store and the ledger alone.
+// A [Replayer] re-derives recorded answers from the store and the ledger alone,
+// and compares the whole clear part of a record byte for byte.
 package pdp

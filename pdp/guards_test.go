@@ -198,3 +198,46 @@ func TestExplanationsNameWhatWasMissing(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the last admin's rights rest on stays, until there is another admin.
+func TestTheLastAdminStays(t *testing.T) {
+	s := open(t, pbm(), "2026-11-24T12:00:00Z")
+	rests := func(s *site) map[string]hierarchy.Event {
+		out := map[string]hierarchy.Event{}
+		for kind, of := range map[hierarchy.Kind]func(hierarchy.Event) bool{
+			hierarchy.KindNode:       func(e hierarchy.Event) bool { return e.Node.ID.String() == "Admin:ana" },
+			hierarchy.KindLink:       func(e hierarchy.Event) bool { return e.Link.To.String() == "Admin:ana" },
+			hierarchy.KindAssignment: func(e hierarchy.Event) bool { return e.Assignment.Principal.String() == "Admin:ana" },
+			hierarchy.KindRole:       func(e hierarchy.Event) bool { return e.Role.Name == "security-admin" },
+		} {
+			for _, f := range s.factsOf(kind) {
+				if of(f.Event) {
+					out[f.ID.String()] = hierarchy.Event{Op: hierarchy.Void, Kind: kind, Fact: f.ID}
+				}
+			}
+		}
+		return out
+	}
+	all := rests(s)
+	if len(all) != 4 {
+		t.Fatalf("%d facts", len(all))
+	}
+	for id, e := range all {
+		_, err := s.p.Change(context.Background(), Change{Actor: s.admin, Caller: adminCaller, Events: []hierarchy.Event{e}})
+		var r *hierarchy.Refusal
+		if !errors.As(err, &r) || r.Code != "last_admin" {
+			t.Errorf("voiding %s (kind %d): %v", id, e.Kind, err)
+		}
+	}
+	s.know(`principal Admin:eli
+		1007@unix is Admin:eli
+		Admin:eli holds security-admin at Operator:ward`)
+	for _, e := range all {
+		if e.Kind == hierarchy.KindAssignment {
+			s.change(e)
+		}
+	}
+	if _, err := s.try("node Tenant:late"); err == nil {
+		t.Error("ana still administers")
+	}
+}

@@ -176,13 +176,20 @@ func gains(w world, view hierarchy.View, events []hierarchy.Event, e hierarchy.E
 // set, and so nobody could ever undo it.
 func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
 	view := w.graph.At(w.now, w.rev, w.confers)
-	gone := map[hierarchy.FactID]int{}
+	op := operator(view)
+	gone := map[hierarchy.FactID]int{} // of what an admin's rights can rest on
 	for i, e := range events {
-		if e.Op != hierarchy.Assert {
-			switch e.Kind {
-			case hierarchy.KindNode, hierarchy.KindLink, hierarchy.KindAssignment, hierarchy.KindRole:
-				gone[e.Fact] = i
-			}
+		if e.Op == hierarchy.Assert {
+			continue
+		}
+		f, ok := view.Fact(e.Fact)
+		if !ok {
+			continue
+		}
+		switch f := f.Event; {
+		case f.Node != nil && (f.Node.Principal || f.Node.ID == op), f.Link != nil && f.Link.Kind == hierarchy.LinkIdentity,
+			f.Assignment != nil && f.Assignment.Node == op, f.Role != nil:
+			gone[e.Fact] = i
 		}
 	}
 	if len(gone) == 0 {
@@ -191,7 +198,6 @@ func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
 	refuse := func(i int) *hierarchy.Refusal {
 		return &hierarchy.Refusal{Code: "last_admin", Index: i, Row: events[i].Row, Text: "nobody could administer ward any more: name another security-admin first"}
 	}
-	op := operator(view)
 	if _, f, ok := view.Node(op); ok {
 		if i, ends := gone[f]; ends {
 			return refuse(i)

@@ -64,7 +64,8 @@ func (p *PDP) Who(ctx context.Context, q Inquiry, limit int) (Whom, error) {
 		_, err := p.permit(ctx, q.Actor, q.Caller, "inquiry.ask", true)
 		return out, err
 	}
-	ids := slices.SortedFunc(maps.Keys(found), func(a, b hierarchy.ID) int { return compareText(a, b) })
+	ids := slices.Collect(maps.Keys(found))
+	sortIDs(ids)
 	if limit <= 0 || limit > MaxWho {
 		limit = MaxWho
 	}
@@ -83,16 +84,6 @@ func (p *PDP) Who(ctx context.Context, q Inquiry, limit int) (Whom, error) {
 		out.Records = append(out.Records, a.Record)
 	}
 	return out, nil
-}
-
-func compareText(a, b hierarchy.ID) int {
-	switch x, y := a.String(), b.String(); {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	}
-	return 0
 }
 
 // candidates returns the principals that stand at the resource of a request,

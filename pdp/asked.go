@@ -3,7 +3,6 @@ package pdp
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"sort"
@@ -183,23 +182,29 @@ func plain(v any) (any, bool) {
 // returns attribute_missing when a required one is not among the values, else
 // attribute_invalid when one has another type, else "", and what is at fault.
 func fill(into map[string]policies.Value, declared map[string]*policies.Attribute, from policies.Source, values map[string]any) (code authz.Code, fault string) {
-	for _, name := range slices.Sorted(maps.Keys(declared)) {
-		attr := declared[name]
+	at := "" // the attribute at fault: of several the first by name, whatever the order of the map
+	for name, attr := range declared {
 		if attr.From != from {
 			continue
 		}
 		v := values[name]
 		if v == nil {
-			if attr.Required && code != authz.AttributeMissing {
-				code, fault = authz.AttributeMissing, fmt.Sprintf("the attribute %s was not given by its authority", name)
+			if attr.Required && (code != authz.AttributeMissing || name < at) {
+				code, at = authz.AttributeMissing, name
 			}
 			continue
 		}
 		value, ok := attribute(attr, v)
-		if !ok && code == "" {
-			code, fault = authz.AttributeInvalid, fmt.Sprintf("the attribute %s must be %s", name, attr.Type)
+		if !ok && code != authz.AttributeMissing && (code == "" || name < at) {
+			code, at = authz.AttributeInvalid, name
 		}
 		into[name] = value
+	}
+	switch code {
+	case authz.AttributeMissing:
+		fault = fmt.Sprintf("the attribute %s was not given by its authority", at)
+	case authz.AttributeInvalid:
+		fault = fmt.Sprintf("the attribute %s must be %s", at, declared[at].Type)
 	}
 	return code, fault
 }

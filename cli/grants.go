@@ -215,8 +215,8 @@ func (a *app) extendable(ctx context.Context, id string, old admin.Fact, until a
 	case old.Effective != nil && !time.Time(old.Effective.To).Equal(time.Time(end)):
 		return invalid("who comes of age can make a new one, and a grant that another was made from can be extended first",
 			"grant %s ends at %s already: the person comes of age, or the grant that it was made from ends", id, old.Effective.To)
-	case str(old, "subjectAssent") != "" || str(old, "coSigners") != "":
-		return invalid("make a new one when they have: ward hierarchy apply", "grant %s was assented to or co-signed, and those who did have not agreed to more", id)
+	case old.Value["needs"] != nil:
+		return invalid("make a new one when they have: ward hierarchy apply", "grant %s takes signatures, and those who signed have not agreed to more", id)
 	}
 	all, err := a.findFacts(ctx, "/v1/grants", admin.GrantQuery{About: str(old, "grantee"), Limit: 100_000})
 	if err != nil {

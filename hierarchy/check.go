@@ -65,6 +65,7 @@ type world struct {
 	m      *openImport // the import of the batch, if it is open
 	tenant string      // the only tenant that the batch may touch, or empty
 	tip    uint64
+	time   Instant // of the batch
 
 	gone map[rowRef]bool // rows of the graph that the batch ended or voided
 	mine map[FactID]own  // facts that the batch asserted or changed
@@ -81,7 +82,11 @@ type world struct {
 	entitlements overlay[entitlementRow]
 	grants       overlay[grantRow]
 	blocks       overlay[blockRow]
-	tables       [KindActivation + 1]anyOverlay
+	settings     overlay[settingRow]
+	emergencies  overlay[emergencyRow]
+	signatures   overlay[signatureRow]
+	reviews      overlay[reviewRow]
+	tables       [KindReview + 1]anyOverlay
 }
 
 // own is the present row of a fact in an overlay; dead when it is voided.
@@ -138,7 +143,7 @@ func (o *overlay[T]) valid(n int) Interval { return o.rows[n].valid }
 
 func newWorld(g *Graph, b *Batch, m *openImport) *world {
 	w := &world{
-		g: g, m: m, tip: g.state.Load().tip.Revision,
+		g: g, m: m, tip: g.state.Load().tip.Revision, time: b.Time,
 		gone: map[rowRef]bool{}, mine: map[FactID]own{}, local: map[ID]sym{}, kinds: map[string]uint16{},
 	}
 	if b.Import != nil {
@@ -152,10 +157,15 @@ func newWorld(g *Graph, b *Batch, m *openImport) *world {
 	w.entitlements = overlay[entitlementRow]{kind: KindEntitlement, base: g.entitlements}
 	w.grants = overlay[grantRow]{kind: KindGrant, base: g.grants}
 	w.blocks = overlay[blockRow]{kind: KindBlock, base: g.blocks}
+	w.settings = overlay[settingRow]{kind: KindSetting, base: g.settings}
+	w.emergencies = overlay[emergencyRow]{kind: KindEmergency, base: g.emergencies}
+	w.signatures = overlay[signatureRow]{kind: KindSignature, base: g.signatures}
+	w.reviews = overlay[reviewRow]{kind: KindReview, base: g.reviews}
 	w.tables = [...]anyOverlay{
 		KindNode: &w.nodes, KindEdge: &w.edges, KindLink: &w.links, KindRole: &w.roles,
 		KindAssignment: &w.assignments, KindEntitlement: &w.entitlements,
-		KindGrant: &w.grants, KindBlock: &w.blocks, KindActivation: nil,
+		KindGrant: &w.grants, KindBlock: &w.blocks, KindActivation: nil, KindSetting: &w.settings,
+		KindEmergency: &w.emergencies, KindSignature: &w.signatures, KindReview: &w.reviews,
 	}
 	return w
 }
@@ -281,6 +291,15 @@ func (w *world) asserted(i int, e *Event) {
 		row = w.grants.add(e.Valid, f, grantRow{w.class(classGrant, e.Grant.ID), grantee, w.pair(grantee, w.sym(e.Grant.Subject)), e.Grant})
 	case KindBlock:
 		row = w.blocks.add(e.Valid, f, blockRow{w.sym(e.Block.Person), w.sym(e.Block.Principal), e.Block.Basis == "refusal"})
+	case KindSetting:
+		row = w.settings.add(e.Valid, f, settingRow{w.sym(e.Setting.Tenant), w.class(className, e.Setting.Name), e.Setting.Value})
+	case KindEmergency:
+		x := e.Emergency
+		row = w.emergencies.add(e.Valid, f, emergencyRow{w.class(classEmergency, x.ID), w.sym(x.Principal), w.sym(x.Person), x})
+	case KindSignature:
+		row = w.signatures.add(e.Valid, f, signatureRow{w.class(classGrant, e.Signature.Grant), e.Signature})
+	case KindReview:
+		row = w.reviews.add(e.Valid, f, reviewRow{w.class(classEmergency, e.Review.Emergency), e.Review})
 	default:
 		return // an activation is neither ended nor voided, and conflicts with nothing
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -81,6 +82,15 @@ func Decode(body []byte) (*Batch, error) {
 // promises.
 func fixAttrs(b *Batch) error {
 	for i := range b.Events {
+		if s := b.Events[i].Setting; s != nil {
+			if number, ok := s.Value.(json.Number); ok {
+				x, err := strconv.ParseInt(string(number), 10, 64)
+				if err != nil {
+					return refuse(i, &b.Events[i], CodeEventInvalid, "the number of a setting is not a 64-bit integer")
+				}
+				s.Value = x
+			}
+		}
 		n := b.Events[i].Node
 		if n == nil {
 			continue
@@ -208,7 +218,8 @@ func knownOp(op Op) bool { return op == Assert || op == End || op == Void }
 
 func knownKind(k Kind) bool {
 	switch k {
-	case KindNode, KindEdge, KindLink, KindRole, KindAssignment, KindEntitlement, KindGrant, KindBlock, KindActivation:
+	case KindNode, KindEdge, KindLink, KindRole, KindAssignment, KindEntitlement, KindGrant, KindBlock, KindActivation,
+		KindSetting, KindEmergency, KindSignature, KindReview:
 		return true
 	}
 	return false
@@ -290,6 +301,8 @@ func (e *Event) fields() (n int, own bool) {
 		{KindRole, e.Role != nil}, {KindAssignment, e.Assignment != nil},
 		{KindEntitlement, e.Entitlement != nil}, {KindGrant, e.Grant != nil},
 		{KindBlock, e.Block != nil}, {KindActivation, e.Activation != nil},
+		{KindSetting, e.Setting != nil}, {KindEmergency, e.Emergency != nil},
+		{KindSignature, e.Signature != nil}, {KindReview, e.Review != nil},
 	} {
 		if f.set {
 			n++
@@ -333,6 +346,9 @@ func (e *Event) wellFormed(i int) *Refusal {
 	}
 	if e.Kind != KindActivation && e.Valid.To <= e.Valid.From {
 		return refuse(i, e, CodeIntervalInverted, "valid time ends at or before its start")
+	}
+	if v := e.Valid; e.Emergency != nil && (v.From == Never || v.To == Forever || v.To > v.From+MaxEmergency) {
+		return refuse(i, e, CodeEmergencyLong, "an emergency lasts at most 30 minutes")
 	}
 	if e.Grant != nil && !e.Grant.Scope.Service.IsZero() && e.Grant.Scope.Service.To <= e.Grant.Scope.Service.From {
 		return refuse(i, e, CodeIntervalInverted, "service time ends at or before its start")
@@ -417,6 +433,14 @@ func (e *Event) factValid() error {
 			return errors.New("basis of a block must be court-order or refusal")
 		}
 		return ids("block", e.Block.Person, e.Block.Principal)
+	case KindSetting:
+		return e.Setting.valid()
+	case KindEmergency:
+		return e.Emergency.valid()
+	case KindSignature:
+		return e.Signature.valid()
+	case KindReview:
+		return e.Review.valid()
 	case KindActivation:
 		d := e.Activation.Digest
 		if len(d) != 71 || d[:7] != "sha256:" || !isHex(d[7:]) {
@@ -562,8 +586,19 @@ func (g *Grant) valid() error {
 	if err := ids("grant", g.Grantor, g.Grantee, g.Subject); err != nil {
 		return err
 	}
-	if err := ids("co-signer", g.CoSigners...); err != nil {
-		return err
+	if len(g.Needs) > maxNeeds {
+		return fmt.Errorf("a grant needs at most %d signatures", maxNeeds)
+	}
+	for i, n := range g.Needs {
+		if err := n.valid(n.As != SignerVerifier); err != nil {
+			return err
+		}
+		if slices.Contains(g.Needs[:i], n) {
+			return errors.New("a signature is needed twice")
+		}
+	}
+	if (g.Source == "") != (g.External == "") {
+		return errors.New("a grant of another system names the system and its id there")
 	}
 	if !g.Scope.Coverage.IsZero() {
 		if err := ids("coverage of a grant", g.Scope.Coverage); err != nil {
@@ -576,13 +611,16 @@ func (g *Grant) valid() error {
 	if err := words("capability", g.Scope.Capabilities); err != nil {
 		return err
 	}
+	if err := words("record", g.Scope.Records); err != nil {
+		return err
+	}
 	if err := words("sensitivity", g.Scope.Covers); err != nil {
 		return err
 	}
 	if err := words("purpose", g.Purpose); err != nil {
 		return err
 	}
-	if err := short("a grant's text", g.Jurisdiction, g.LegalBasis, g.Evidence.Document, g.Evidence.VerifiedBy); err != nil {
+	if err := short("a grant's text", g.Jurisdiction, g.LegalBasis, g.Evidence.Document, g.Evidence.VerifiedBy, g.Source, g.External); err != nil {
 		return err
 	}
 	if s := g.Evidence.SHA256; s != "" && (len(s) != 64 || !isHex(s)) {
@@ -599,6 +637,80 @@ func (g *Grant) valid() error {
 		return errors.New("only a grant about a person ends at majority")
 	}
 	return nil
+}
+
+// maxNeeds is how many signatures a grant takes at most.
+const maxNeeds = 8
+
+// valid checks a need; one that names nobody is whoever the policies let.
+func (n Need) valid(named bool) error {
+	switch n.As {
+	case SignerGrantor, SignerSubject, SignerCoSigner, SignerVerifier:
+	default:
+		return errors.New("one signs as grantor, subject, co-signer or verifier")
+	}
+	if !named && n.By.IsZero() {
+		return nil
+	}
+	return ids("signer", n.By)
+}
+
+func (s *Signature) valid() error {
+	if s.Grant == "" || len(s.Grant) > 64 || !isGrantID(s.Grant) {
+		return errors.New("a signature names a grant")
+	}
+	if err := s.Need.valid(true); err != nil {
+		return err
+	}
+	return ids("signer", s.Principal)
+}
+
+func (s *Setting) valid() error {
+	if err := words("setting", []string{s.Name}); err != nil {
+		return err
+	}
+	if s.Tenant.Type != TenantType {
+		return errors.New("only a Tenant has settings")
+	}
+	switch v := s.Value.(type) {
+	case bool, int64:
+	case string:
+		if err := short("setting", v); err != nil {
+			return err
+		}
+	default:
+		return errors.New("the value of a setting is a bool, a string or a 64-bit integer")
+	}
+	return ids("setting", s.Tenant)
+}
+
+func (x *Emergency) valid() error {
+	if x.ID == "" || len(x.ID) > 64 || !isGrantID(x.ID) {
+		return errors.New("emergency id must be letters, digits and '-', 1 to 64 bytes")
+	}
+	if err := words("reason", []string{x.Reason}); err != nil {
+		return err
+	}
+	if x.Person.Type != PersonType {
+		return errors.New("an emergency is about a person")
+	}
+	if err := short("an emergency's text", x.Text, x.Ticket); err != nil {
+		return err
+	}
+	return ids("emergency", x.Principal, x.Person)
+}
+
+func (r *Review) valid() error {
+	if r.Emergency == "" || len(r.Emergency) > 64 || !isGrantID(r.Emergency) {
+		return errors.New("a review names an emergency")
+	}
+	if r.Outcome != "justified" && r.Outcome != "unjustified" {
+		return errors.New("outcome of a review must be justified or unjustified")
+	}
+	if err := short("a review's text", r.Text); err != nil {
+		return err
+	}
+	return ids("review", r.By)
 }
 
 func isGrantID(s string) bool {

@@ -18,14 +18,16 @@ const (
 	KindLink        Kind = 3
 	KindRole        Kind = 4
 	KindAssignment  Kind = 5
-	KindSetting     Kind = 6 // reserved
+	KindSetting     Kind = 6
 	KindEntitlement Kind = 7
 	KindGrant       Kind = 8
 	KindBlock       Kind = 9
 	KindConsent     Kind = 10 // reserved
-	KindEmergency   Kind = 11 // reserved
+	KindEmergency   Kind = 11
 	KindRevocation  Kind = 12 // reserved: token revocation
 	KindActivation  Kind = 13
+	KindSignature   Kind = 14
+	KindReview      Kind = 15
 )
 
 // Op says what an event does.
@@ -138,6 +140,10 @@ type Event struct {
 	Grant       *Grant       `json:"grant,omitempty"`
 	Block       *Block       `json:"block,omitempty"`
 	Activation  *Activation  `json:"activation,omitempty"`
+	Setting     *Setting     `json:"setting,omitempty"`
+	Emergency   *Emergency   `json:"emergency,omitempty"`
+	Signature   *Signature   `json:"signature,omitempty"`
+	Review      *Review      `json:"review,omitempty"`
 }
 
 // Node says that a node, person or principal exists. At any instant at most
@@ -237,9 +243,9 @@ type Entitlement struct {
 // Grant is a delegation: Grantor lets Grantee act for Subject. See 45 CFR
 // 164.502(g) for representatives.
 //
-// It is live at an instant when its own interval holds, every grant up its
-// chain is live, and, where EndsAtMajority is set on any of them, Subject has
-// not come of age.
+// It is live at an instant when its own interval holds, every need is signed
+// (until then it is only requested), every grant up its chain is live, and,
+// where EndsAtMajority is set on any of them, Subject has not come of age.
 type Grant struct {
 	// ID is unique among all grants ever, given by the writer: letters, digits
 	// and '-', at most 64 bytes. Tokens carry it.
@@ -267,10 +273,43 @@ type Grant struct {
 	// links down (people at most 1, organisations at most 3 in a whole chain).
 	MayRedelegate bool `json:"mayRedelegate,omitempty"`
 	MaxDepth      int  `json:"maxDepth,omitempty"`
-	// CoSigners must have signed before the writer asserts the grant.
-	CoSigners []ID `json:"coSigners,omitempty"`
-	// SubjectAssent is the instant at which the subject assented, or 0.
-	SubjectAssent Instant `json:"subjectAssent,omitempty"`
+	// Needs lists whose signatures it takes, at most 8: each is a [Signature].
+	Needs []Need `json:"needs,omitempty"`
+	// Source and External say of a grant that is kept in another system which
+	// one, and under which id. Both or neither.
+	Source   string `json:"source,omitempty"`
+	External string `json:"external,omitempty"`
+}
+
+// Signer says as what somebody signs a grant.
+type Signer string
+
+const (
+	// SignerGrantor gives.
+	SignerGrantor Signer = "grantor"
+	// SignerSubject is the person that the grant is about, and assents to it.
+	SignerSubject Signer = "subject"
+	// SignerCoSigner must agree, as the other parent of a child.
+	SignerCoSigner Signer = "co-signer"
+	// SignerVerifier has seen the evidence.
+	SignerVerifier Signer = "verifier"
+)
+
+// Need is a signature that a grant takes.
+type Need struct {
+	As Signer `json:"as"`
+	// By is the person, principal or node that must sign; zero for a verifier,
+	// who may be anybody whom the policies let.
+	By ID `json:"by,omitzero"`
+}
+
+// Signature says that a need of a grant is met, for as long as it is valid: a
+// signature that is ended (an assent withdrawn) ends the grant.
+type Signature struct {
+	Grant string `json:"grant"`
+	Need         // By is the verifier for a verifier's
+	// Principal is who acted for By, or By itself.
+	Principal ID `json:"principal"`
 }
 
 // Scope is what a grant confers. In a chain every dimension may only narrow.
@@ -285,6 +324,9 @@ type Scope struct {
 	// Service narrows it to records whose own date lies in this interval; zero
 	// means all.
 	Service Interval `json:"service,omitzero"`
+	// Records narrows it to these, each as type:id in the words of a request
+	// ("report:r-17"); empty means all.
+	Records []string `json:"records,omitempty"`
 }
 
 // Evidence says what a grant rests on.
@@ -302,6 +344,41 @@ type Block struct {
 	Person    ID     `json:"person"`
 	Principal ID     `json:"principal"`
 	Basis     string `json:"basis"` // "court-order" or "refusal"
+}
+
+// Setting is a tenant's choice. At any instant at most one fact per tenant and
+// name holds. Which names there are, and of what type, is the pack's to say.
+type Setting struct {
+	Tenant ID     `json:"tenant"`
+	Name   string `json:"name"`
+	Value  any    `json:"value"` // bool, string or int64 (a JSON number)
+}
+
+// Emergency is an access that a principal has opened for itself to one person's
+// records ("break glass"). Its valid time is at most [MaxEmergency] long, starts
+// no later than it is written, and may be ended early. As long as one is not
+// reviewed, the same principal opens no other for the same person.
+type Emergency struct {
+	// ID is unique among all emergencies ever: letters, digits and '-', at most
+	// 64 bytes.
+	ID        string `json:"id"`
+	Principal ID     `json:"principal"`
+	Person    ID     `json:"person"`
+	// Reason is the code that was given, Text what was written beside it.
+	Reason string `json:"reason"`
+	Text   string `json:"text,omitempty"`
+	Ticket string `json:"ticket,omitempty"`
+}
+
+// MaxEmergency is how long an emergency lasts at most, in milliseconds.
+const MaxEmergency = 30 * 60 * 1000
+
+// Review closes the case of an emergency. Nobody reviews their own.
+type Review struct {
+	Emergency string `json:"emergency"`
+	By        ID     `json:"by"`      // a principal
+	Outcome   string `json:"outcome"` // "justified" or "unjustified"
+	Text      string `json:"text,omitempty"`
 }
 
 // Activation puts a policy set in force from this revision on. Its valid time
@@ -421,6 +498,10 @@ const (
 	CodeStoreNotEmpty    = "store_not_empty"    // a history import needs an empty store
 	CodeBatchTooLarge    = "batch_too_large"    // more than MaxBatchEvents events
 	CodeTimeReversed     = "time_reversed"      // transaction time before that of the last revision
+	CodeEmergencyFuture  = "emergency_future"   // an emergency that starts after it is written
+	CodeEmergencyLong    = "emergency_long"     // an emergency longer than MaxEmergency
+	CodeEmergencyOpen    = "emergency_open"     // an emergency while another of the same pair waits for its review
+	CodeNeedUnknown      = "need_unknown"       // a signature that the grant does not take
 )
 
 // MaxLiveGrants is how many grants may be live at any instant for one grantee

@@ -30,7 +30,11 @@ type Graph struct {
 	grants       *table[grantRow]
 	blocks       *table[blockRow]
 	activations  *table[activationRow]
-	tables       [KindActivation + 1]anyTable
+	settings     *table[settingRow]
+	emergencies  *table[emergencyRow]
+	signatures   *table[signatureRow]
+	reviews      *table[reviewRow]
+	tables       [KindReview + 1]anyTable
 
 	revs  pages[revision]      // by revision number
 	facts pages[atomic.Uint64] // by place of the event: kind and number of the fact's last row
@@ -186,6 +190,26 @@ type blockRow struct {
 
 type activationRow struct{ activation *Activation }
 
+type settingRow struct {
+	tenant, name sym
+	value        any
+}
+
+type emergencyRow struct {
+	id, principal, person sym
+	emergency             *Emergency
+}
+
+type signatureRow struct {
+	grant     sym
+	signature *Signature
+}
+
+type reviewRow struct {
+	emergency sym
+	review    *Review
+}
+
 // Indexes of the tables.
 const (
 	byChild, byParent       = 0, 1
@@ -194,6 +218,8 @@ const (
 	byPrincipal             = 0
 	byName, byTenant        = 0, 0
 	byPerson                = 0
+	byGrant, byEmergency    = 0, 0
+	byOpener                = 1 // of emergencies
 )
 
 // NewGraph returns an empty graph, at revision 0.
@@ -208,10 +234,15 @@ func NewGraph() *Graph {
 	g.grants = newTable(3, func(r grantRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.id, r.grantee, r.pair} })
 	g.blocks = newTable(1, func(r blockRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.person} })
 	g.activations = newTable(1, func(activationRow) [maxIndexes]uint32 { return [maxIndexes]uint32{1} })
+	g.settings = newTable(1, func(r settingRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.tenant} })
+	g.emergencies = newTable(2, func(r emergencyRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.id, r.principal} })
+	g.signatures = newTable(1, func(r signatureRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.grant} })
+	g.reviews = newTable(1, func(r reviewRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.emergency} })
 	g.tables = [...]anyTable{
 		KindNode: g.nodes, KindEdge: g.edges, KindLink: g.links, KindRole: g.roles,
 		KindAssignment: g.assignments, KindEntitlement: g.entitlements,
-		KindGrant: g.grants, KindBlock: g.blocks, KindActivation: g.activations,
+		KindGrant: g.grants, KindBlock: g.blocks, KindActivation: g.activations, KindSetting: g.settings,
+		KindEmergency: g.emergencies, KindSignature: g.signatures, KindReview: g.reviews,
 	}
 	g.state.Store(&state{})
 	return g
@@ -714,6 +745,16 @@ func (g *Graph) assert(e *Event, added uint32, f FactID) uint32 {
 		})
 	case KindBlock:
 		return g.blocks.add(e.Valid, added, f, blockRow{id(e.Block.Person), id(e.Block.Principal), e.Block.Basis == "refusal"})
+	case KindSetting:
+		x := e.Setting
+		return g.settings.add(e.Valid, added, f, settingRow{id(x.Tenant), g.syms.intern(className, 0, x.Name), x.Value})
+	case KindEmergency:
+		x := e.Emergency
+		return g.emergencies.add(e.Valid, added, f, emergencyRow{g.syms.intern(classEmergency, 0, x.ID), id(x.Principal), id(x.Person), x})
+	case KindSignature:
+		return g.signatures.add(e.Valid, added, f, signatureRow{g.syms.intern(classGrant, 0, e.Signature.Grant), e.Signature})
+	case KindReview:
+		return g.reviews.add(e.Valid, added, f, reviewRow{g.syms.intern(classEmergency, 0, e.Review.Emergency), e.Review})
 	default: // KindActivation; wellFormed knows no other
 		return g.activations.add(e.Valid, added, f, activationRow{e.Activation})
 	}
@@ -758,6 +799,15 @@ func (g *Graph) event(ref rowRef) Event {
 		e.Block = &b
 	case KindActivation:
 		e.Activation = g.activations.rows.at(ref.row).fact.activation
+	case KindSetting:
+		x := g.settings.rows.at(ref.row).fact
+		e.Setting = &Setting{id(x.tenant), g.syms.text(x.name), x.value}
+	case KindEmergency:
+		e.Emergency = g.emergencies.rows.at(ref.row).fact.emergency
+	case KindSignature:
+		e.Signature = g.signatures.rows.at(ref.row).fact.signature
+	case KindReview:
+		e.Review = g.reviews.rows.at(ref.row).fact.review
 	}
 	return e
 }

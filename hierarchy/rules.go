@@ -27,6 +27,14 @@ func (w *world) check(i int, e *Event) *Refusal {
 		return w.checkGrant(e.Grant, e.Valid, no)
 	case KindBlock:
 		return w.checkBlock(e.Block, e.Valid, no)
+	case KindSetting:
+		return w.checkSetting(e.Setting, e.Valid, no)
+	case KindEmergency:
+		return w.checkEmergency(e.Emergency, e.Valid, no)
+	case KindSignature:
+		return w.checkSignature(e.Signature, e.Valid, no)
+	case KindReview:
+		return w.checkReview(e.Review, e.Valid, no)
 	}
 	return nil // an activation builds on nothing here
 }
@@ -380,6 +388,97 @@ func (w *world) checkBlock(b *Block, valid Interval, no refuser) *Refusal {
 	return nil
 }
 
+func (w *world) checkSetting(s *Setting, valid Interval, no refuser) *Refusal {
+	if r := w.ends(valid, no, s.Tenant); r != nil {
+		return r
+	}
+	name := w.class(className, s.Name)
+	if overlaps(conflicting(w, &w.settings, byTenant, w.sym(s.Tenant)), valid, func(r *settingRow) bool { return r.name == name }) {
+		return no(CodeDuplicateFact, "%s has said %s for a part of the valid time", s.Tenant, s.Name)
+	}
+	return nil
+}
+
+func (w *world) checkEmergency(x *Emergency, valid Interval, no refuser) *Refusal {
+	if valid.From > w.time {
+		return no(CodeEmergencyFuture, "an emergency starts no later than it is written")
+	}
+	id, principal, person := w.class(classEmergency, x.ID), w.sym(x.Principal), w.sym(x.Person)
+	for _, r := range w.g.emergencies.each(byID, id) {
+		if r.added.Load() != deadMark {
+			return no(CodeDuplicateFact, "an emergency with this id is known, even if it is over")
+		}
+	}
+	if len(w.emergencies.by[byID][id]) > 0 {
+		return no(CodeDuplicateFact, "an emergency with this id is known, even if it is over")
+	}
+	if !w.exists(x.Principal, valid) || !w.exists(x.Person, valid) {
+		return no(CodeUnknownEnd, "the person or the principal does not exist in all of the valid time")
+	}
+	if !w.isPrincipal(principal) {
+		return no(CodeEventInvalid, "only a principal opens an emergency")
+	}
+	for _, r := range conflicting(w, &w.emergencies, byOpener, principal) {
+		if r.fact.person == person && !w.reviewed(r.fact.id) {
+			return no(CodeEmergencyOpen, "another emergency of this principal for this person is not reviewed")
+		}
+	}
+	return nil
+}
+
+func (w *world) reviewed(emergency sym) bool {
+	for range certain(w, &w.reviews, byEmergency, emergency) {
+		return true
+	}
+	return false
+}
+
+func (w *world) checkReview(v *Review, valid Interval, no refuser) *Refusal {
+	id := w.class(classEmergency, v.Emergency)
+	var of *Emergency
+	for _, r := range certain(w, &w.emergencies, byID, id) {
+		of = r.fact.emergency
+	}
+	if of == nil {
+		return no(CodeUnknownEnd, "no emergency has this id")
+	}
+	if !w.exists(v.By, Interval{valid.From, valid.From + 1}) || !w.isPrincipal(w.sym(v.By)) {
+		return no(CodeUnknownEnd, "the reviewer is no principal that exists")
+	}
+	if of.Principal == v.By {
+		return no(CodeEventInvalid, "nobody reviews an emergency of their own")
+	}
+	if w.reviewed(id) {
+		return no(CodeDuplicateFact, "the emergency is reviewed")
+	}
+	return nil
+}
+
+func (w *world) checkSignature(s *Signature, valid Interval, no refuser) *Refusal {
+	_, of := w.grantByID(s.Grant)
+	if of == nil {
+		return no(CodeUnknownEnd, "the grant does not exist, or is voided")
+	}
+	if !slices.ContainsFunc(of.Needs, s.meets) {
+		return no(CodeNeedUnknown, "the grant takes no signature of this %s", s.As)
+	}
+	if now := (Interval{valid.From, valid.From + 1}); !w.exists(s.Principal, now) || !w.exists(s.By, now) {
+		return no(CodeUnknownEnd, "who signs does not exist at that time")
+	}
+	if !w.isPrincipal(w.sym(s.Principal)) {
+		return no(CodeEventInvalid, "only a principal signs")
+	}
+	if overlaps(conflicting(w, &w.signatures, byGrant, w.class(classGrant, s.Grant)), valid, func(r *signatureRow) bool {
+		return r.signature.As == s.As && (r.signature.By == s.By || s.As == SignerVerifier)
+	}) {
+		return no(CodeDuplicateFact, "the grant is signed so for a part of the valid time")
+	}
+	return nil
+}
+
+// meets reports whether a signature is what a need asks for.
+func (s *Signature) meets(n Need) bool { return s.As == n.As && (n.By.IsZero() || n.By == s.By) }
+
 // grantRow returns the row of a grant that is or may become true, by id.
 func (w *world) grantByID(id string) (Interval, *Grant) {
 	for v, r := range certain(w, &w.grants, byID, w.class(classGrant, id)) {
@@ -420,14 +519,10 @@ func (w *world) checkGrant(gr *Grant, valid Interval, no refuser) *Refusal {
 	if c := gr.Scope.Coverage; !c.IsZero() && (c.Type == PersonType || w.isPrincipal(w.sym(c))) {
 		return no(CodeEventInvalid, "the coverage is a node")
 	}
-	// What the ends of a grant belong to must be one tenant's.
-	owner := ""
-	for _, id := range []ID{gr.Subject, gr.Grantee, gr.Scope.Coverage} {
-		if o := id.Owner(); o != "" && owner != "" && o != owner {
-			return no(CodeTenancyViolation, "subject, grantee and coverage belong to two tenants")
-		} else if o != "" {
-			owner = o
-		}
+	// What a grant is about must be one tenant's; an organisation that it is
+	// given to may be another's.
+	if a, b := gr.Subject.Owner(), gr.Scope.Coverage.Owner(); a != "" && b != "" && a != b {
+		return no(CodeTenancyViolation, "subject and coverage belong to two tenants")
 	}
 	if gr.EndsAtMajority {
 		for v, r := range certain(w, &w.nodes, byID, subject) {
@@ -500,6 +595,8 @@ func (w *world) checkChain(gr *Grant, valid Interval, no refuser) *Refusal {
 		return wider("the list of purposes")
 	case !ps.Coverage.IsZero() && s.Coverage != ps.Coverage:
 		return wider("the coverage")
+	case len(ps.Records) > 0 && (len(s.Records) == 0 || !subset(s.Records, ps.Records)):
+		return wider("the list of records")
 	case !ps.Service.IsZero() && (s.Service.IsZero() || !inside(s.Service, ps.Service)):
 		return wider("the service time")
 	case !inside(valid, within):
@@ -587,6 +684,8 @@ func (w *world) limited(i int, e *Event) *Refusal {
 		ok = free(of.Grant.Subject) && free(of.Grant.Grantee) && (of.Grant.Scope.Coverage.IsZero() || own(of.Grant.Scope.Coverage))
 	case KindBlock:
 		ok = true
+	case KindSetting:
+		ok = own(of.Setting.Tenant)
 	}
 	if !ok {
 		return refuse(i, e, CodeTenancyViolation, "an import of tenant %s must not touch this", w.tenant)

@@ -156,12 +156,13 @@ type sym = uint32
 
 // Classes of symbols that are no ids; they stand where an id has its type.
 const (
-	classIssuer   = "\x00issuer"
-	classIdentity = "\x00identity" // of an issuer
-	classRole     = "\x00role"
-	classGrant    = "\x00grant"
-	className     = "\x00name" // entitlement
-	classPair     = "\x00pair" // (grantee, subject) of grants
+	classIssuer    = "\x00issuer"
+	classIdentity  = "\x00identity" // of an issuer
+	classRole      = "\x00role"
+	classGrant     = "\x00grant"
+	classEmergency = "\x00emergency"
+	className      = "\x00name" // entitlement
+	classPair      = "\x00pair" // (grantee, subject) of grants
 )
 
 // symbols interns ids and names. Keys lie in byte slabs, the table is open addressing

@@ -179,6 +179,24 @@ type GrantFact struct {
 	ByMajority bool
 	// Voided tells that this grant, or one up its chain, is voided.
 	Voided bool
+	// Missing lists what this grant, or one up its chain, needs and nobody has
+	// signed: it is only requested then, and Effective is empty.
+	Missing []Need
+}
+
+// EmergencyFact is an emergency with its valid time and what its review said.
+type EmergencyFact struct {
+	Emergency
+	Valid  Interval
+	Fact   FactID
+	Review *Review // nil as long as it waits for one
+}
+
+// SignatureFact is a signature with its valid time and the fact that asserted it.
+type SignatureFact struct {
+	Signature
+	Valid Interval
+	Fact  FactID
 }
 
 // LinkFact is a link with its valid time and the fact that asserted it.
@@ -711,6 +729,14 @@ func (v View) grantFact(r *row[grantRow], voided bool) (f GrantFact, defined boo
 		if up.valid.Holds(v.at) {
 			v.reading.use(up.id())
 		}
+		for _, n := range up.fact.grant.Needs {
+			signed, ok := v.signed(up.fact.id, n)
+			if !ok {
+				f.Missing = append(f.Missing, n)
+				continue
+			}
+			f.Effective = Interval{max(f.Effective.From, signed.From), min(f.Effective.To, signed.To)}
+		}
 		if up.fact.grant.Parent == "" {
 			break
 		}
@@ -738,11 +764,86 @@ func (v View) grantFact(r *row[grantRow], voided bool) (f GrantFact, defined boo
 			f.Effective.To, f.ByMajority = at, true
 		}
 	}
-	if f.Voided {
+	if f.Voided || len(f.Missing) > 0 {
 		f.Effective, f.ByMajority = Interval{}, false
 		return f, false
 	}
 	return f, true
+}
+
+// signed returns when a need of a grant is met: of several signatures the one
+// that holds, else the last that has ended, else the first to come.
+func (v View) signed(grant sym, n Need) (Interval, bool) {
+	var best Interval
+	ok := false
+	for r := range known(v, v.graph().signatures, byGrant, grant, func(r *signatureRow) bool { return r.signature.meets(n) }) {
+		switch in := r.valid; {
+		case in.Holds(v.at):
+			v.reading.use(r.id())
+			return in, true
+		case !ok, in.To <= v.at && (best.From > v.at || in.To > best.To), in.From > v.at && best.From > in.From:
+			best, ok = in, true
+		}
+	}
+	return best, ok
+}
+
+// Signatures returns the signatures of a grant that are known, sorted by fact.
+func (v View) Signatures(grant string) []SignatureFact {
+	g := v.graph()
+	var list []SignatureFact
+	for r := range known(v, g.signatures, byGrant, g.syms.lookup(classGrant, 0, grant), nil) {
+		list = append(list, SignatureFact{*r.fact.signature, r.valid, r.id()})
+	}
+	slices.SortFunc(list, func(a, b SignatureFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
+
+// Emergencies returns the emergencies of a principal that have begun by the
+// instant, over or not, sorted by fact.
+func (v View) Emergencies(principal ID) []EmergencyFact {
+	g := v.graph()
+	var list []EmergencyFact
+	for r := range known(v, g.emergencies, byOpener, g.syms.lookupID(principal), nil) {
+		if r.valid.From <= v.at {
+			list = append(list, v.emergency(r))
+		}
+	}
+	slices.SortFunc(list, func(a, b EmergencyFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
+
+// Emergency returns the emergency with this id, whenever it is or was.
+func (v View) Emergency(id string) (EmergencyFact, bool) {
+	g := v.graph()
+	for r := range known(v, g.emergencies, byID, g.syms.lookup(classEmergency, 0, id), nil) {
+		return v.emergency(r), true
+	}
+	return EmergencyFact{}, false
+}
+
+func (v View) emergency(r *row[emergencyRow]) EmergencyFact {
+	if r.valid.Holds(v.at) {
+		v.reading.use(r.id())
+	}
+	f := EmergencyFact{Emergency: *r.fact.emergency, Valid: r.valid, Fact: r.id()}
+	for w := range live(v, v.graph().reviews, byEmergency, r.fact.id, nil) {
+		f.Review = w.fact.review
+	}
+	return f
+}
+
+// Setting returns what a tenant has set: a bool, a string or an int64.
+func (v View) Setting(tenant ID, name string) (value any, fact FactID, ok bool) {
+	g := v.graph()
+	n := g.syms.lookup(className, 0, name)
+	if n == 0 {
+		return nil, FactID{}, false
+	}
+	for r := range live(v, g.settings, byTenant, g.syms.lookupID(tenant), func(r *settingRow) bool { return r.name == n }) {
+		return r.fact.value, r.id(), true
+	}
+	return nil, FactID{}, false
 }
 
 // majority returns the earliest majority that is known of a person at the

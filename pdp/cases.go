@@ -66,7 +66,8 @@ func testGraph(set *policies.Set, facts []policies.Fact) (*hierarchy.Graph, erro
 		}
 		events = append(events, e)
 	}
-	b := &hierarchy.Batch{Revision: 1, Events: events, Provenance: hierarchy.Provenance{Who: hierarchy.ID{Type: "Admin", Key: "test"}}}
+	// The facts of a test were all learned before anything is asked.
+	b := &hierarchy.Batch{Revision: 1, Time: hierarchy.At(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)), Events: events, Provenance: hierarchy.Provenance{Who: hierarchy.ID{Type: "Admin", Key: "test"}}}
 	if err := g.Check(b); err != nil {
 		return nil, err
 	}
@@ -162,6 +163,18 @@ func EventOf(kind string, fields map[string]any, zone string) (hierarchy.Event, 
 	case "block":
 		e.Kind, e.Block = hierarchy.KindBlock, &hierarchy.Block{}
 		into = e.Block
+	case "setting":
+		e.Kind, e.Setting = hierarchy.KindSetting, &hierarchy.Setting{}
+		into = e.Setting
+	case "emergency":
+		e.Kind, e.Emergency = hierarchy.KindEmergency, &hierarchy.Emergency{}
+		into = e.Emergency
+	case "review":
+		e.Kind, e.Review = hierarchy.KindReview, &hierarchy.Review{}
+		into = e.Review
+	case "signature":
+		e.Kind, e.Signature = hierarchy.KindSignature, &hierarchy.Signature{}
+		into = e.Signature
 	default:
 		return e, fmt.Errorf("unknown kind of fact %q", kind)
 	}
@@ -174,6 +187,15 @@ func EventOf(kind string, fields map[string]any, zone string) (hierarchy.Event, 
 	d.UseNumber()
 	if err := d.Decode(into); err != nil {
 		return e, fmt.Errorf("%s: %w", kind, err)
+	}
+	if e.Setting != nil {
+		if n, ok := e.Setting.Value.(json.Number); ok {
+			v, err := n.Int64()
+			if err != nil {
+				return e, fmt.Errorf("setting: %s is no whole number", e.Setting.Name)
+			}
+			e.Setting.Value = v
+		}
 	}
 	if e.Node != nil {
 		for k, v := range e.Node.Attrs {

@@ -52,7 +52,8 @@ type Fact struct {
 var kinds = map[string]hierarchy.Kind{
 	"node": hierarchy.KindNode, "edge": hierarchy.KindEdge, "link": hierarchy.KindLink, "role": hierarchy.KindRole,
 	"assignment": hierarchy.KindAssignment, "entitlement": hierarchy.KindEntitlement, "grant": hierarchy.KindGrant,
-	"block": hierarchy.KindBlock, "activation": hierarchy.KindActivation,
+	"block": hierarchy.KindBlock, "activation": hierarchy.KindActivation, "setting": hierarchy.KindSetting,
+	"emergency": hierarchy.KindEmergency, "signature": hierarchy.KindSignature, "review": hierarchy.KindReview,
 }
 
 func kindName(k hierarchy.Kind) string {
@@ -219,7 +220,7 @@ func times(m map[string]any) {
 			}
 		case float64:
 			switch k {
-			case "majority", "verifiedAt", "subjectAssent", "from", "to":
+			case "majority", "verifiedAt", "from", "to":
 				m[k] = hierarchy.Instant(v).String()
 			}
 		}

@@ -96,7 +96,8 @@ type Difference struct {
 
 // diffKinds are the kinds of facts in the order in which a [Diff] lists them.
 var diffKinds = []hierarchy.Kind{hierarchy.KindNode, hierarchy.KindEdge, hierarchy.KindLink, hierarchy.KindRole, hierarchy.KindAssignment,
-	hierarchy.KindEntitlement, hierarchy.KindGrant, hierarchy.KindBlock, hierarchy.KindActivation}
+	hierarchy.KindEntitlement, hierarchy.KindSetting, hierarchy.KindGrant, hierarchy.KindSignature, hierarchy.KindBlock,
+	hierarchy.KindEmergency, hierarchy.KindReview, hierarchy.KindActivation}
 
 func (h *Handler) diff(ctx context.Context, who Who, in *DiffQuery) (Diff, error) {
 	if err := h.PDP.Permit(ctx, who.Actor, who.Caller, "hierarchy.read"); err != nil {

@@ -697,7 +697,7 @@ func (x *Emergency) valid() error {
 	if err := short("an emergency's text", x.Text, x.Ticket); err != nil {
 		return err
 	}
-	return ids("emergency", x.Principal, x.Person)
+	return ids("emergency", x.Principal, x.Person, x.Node)
 }
 
 func (r *Review) valid() error {

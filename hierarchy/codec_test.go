@@ -32,7 +32,7 @@ func everyKind() *Batch {
 			assert(Always, Event{Kind: KindSetting, Setting: &Setting{TenantID("acme"), "runOutDays", int64(-90)}}),
 			assert(Always, Event{Kind: KindSetting, Setting: &Setting{TenantID("acme"), "seesMember", false}}),
 			assert(Always, Event{Kind: KindSetting, Setting: &Setting{TenantID("acme"), "tone", "plain"}}),
-			assert(during(1, 1+MaxEmergency), Event{Kind: KindEmergency, Emergency: &Emergency{"e-1", mustID("User:dana"), mustID("Person:p"), "BTG", "unconscious", "INC1"}}),
+			assert(during(1, 1+MaxEmergency), Event{Kind: KindEmergency, Emergency: &Emergency{"e-1", mustID("User:dana"), mustID("Person:p"), mustID("Patient:acme/p"), "BTG", "unconscious", "INC1"}}),
 			assert(during(2, Forever), Event{Kind: KindReview, Review: &Review{"e-1", mustID("User:rita"), "justified", "seen"}}),
 			assert(during(2, Forever), Event{Kind: KindSignature, Signature: &Signature{"g-1", Need{SignerCoSigner, mustID("Person:q")}, mustID("User:dana")}}),
 			{Op: Assert, Kind: KindActivation, Activation: &Activation{"sha256:" + strings.Repeat("0f", 32), "pbm"}},

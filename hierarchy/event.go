@@ -355,7 +355,7 @@ type Setting struct {
 }
 
 // Emergency is an access that a principal has opened for itself to one person's
-// records ("break glass"). Its valid time is at most [MaxEmergency] long, starts
+// records under one node ("break glass"): a patient's in one hospital. Its valid time is at most [MaxEmergency] long, starts
 // no later than it is written, and may be ended early. As long as one is not
 // reviewed, the same principal opens no other for the same person.
 type Emergency struct {
@@ -364,6 +364,7 @@ type Emergency struct {
 	ID        string `json:"id"`
 	Principal ID     `json:"principal"`
 	Person    ID     `json:"person"`
+	Node      ID     `json:"node"` // what the records hang from: a Patient, a Coverage
 	// Reason is the code that was given, Text what was written beside it.
 	Reason string `json:"reason"`
 	Text   string `json:"text,omitempty"`

@@ -418,6 +418,9 @@ func (w *world) checkEmergency(x *Emergency, valid Interval, no refuser) *Refusa
 	if !w.isPrincipal(principal) {
 		return no(CodeEventInvalid, "only a principal opens an emergency")
 	}
+	if !overlaps(certain(w, &w.links, byTo, w.sym(x.Node)), valid, func(r *linkRow) bool { return r.kind == linkOwns }) {
+		return no(CodeUnknownEnd, "nobody owns the node of the emergency")
+	}
 	for _, r := range conflicting(w, &w.emergencies, byOpener, principal) {
 		if r.fact.person == person && !w.reviewed(r.fact.id) {
 			return no(CodeEmergencyOpen, "another emergency of this principal for this person is not reviewed")

@@ -21,7 +21,11 @@ type Catalogue struct {
 	FamilyGrants []string
 	// GrantTypes by name; a grant of another type is refused at write.
 	GrantTypes map[string]*GrantType
-	// Law holds the age of majority by jurisdiction.
+	// Settings are the choices that a tenant has, by name.
+	Settings map[string]*Setting
+	// Emergency says what an opened emergency gives; nil: the pack knows none.
+	Emergency *EmergencyAccess
+	// Law holds what depends on a person's age, by jurisdiction.
 	Law []Law
 	// Resources by catalogue name ("claim").
 	Resources map[string]*ResourceType
@@ -68,12 +72,17 @@ type GrantType struct {
 	Name           string
 	EndsAtMajority bool // a grant of this type ends when the subject comes of age
 	MaxDepth       int  // further links that a chain may have below a root, 0 to 3
+	// Needs lists whose signatures a grant of this type takes when people ask
+	// for it, sorted: grantor, subject, co-signer, verifier, and assent: the
+	// subject's, once they are as old as the law row says.
+	Needs []string
 }
 
-// Law is the age of majority in one jurisdiction.
+// Law is what depends on a person's age in one jurisdiction.
 type Law struct {
 	Jurisdiction string // "US-OH", or "US" for every state without a row
 	Majority     int    // in years
+	Assent       int    // age from which a minor must assent to a grant about them, in years; 0 when never
 	Zone         string // IANA name of the time zone whose midnight counts
 	Source       string // where the law says so
 }
@@ -92,6 +101,10 @@ const (
 	KindRoute ResourceKind = "route"
 	// KindWard is one of Ward's own objects.
 	KindWard ResourceKind = "ward"
+	// KindGrant is a grant that somebody asks for, signs or revokes.
+	KindGrant ResourceKind = "grant"
+	// KindEmergency is an emergency that somebody opens, ends or reviews.
+	KindEmergency ResourceKind = "emergency"
 )
 
 // ResourceType is a type of thing that can be asked about. A graph resource
@@ -154,6 +167,8 @@ type Action struct {
 	// context. Ward's own actions have none.
 	Context map[string]*Attribute
 	Coarse  bool // asked of features and routes only
+	// Settings tells that its context has the tenant's settings.
+	Settings bool
 }
 
 // Module is a micro-frontend or service that a tenant may have.

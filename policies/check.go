@@ -24,6 +24,7 @@ type checker struct {
 	optional map[optionalKey]bool
 	// names of all optional sent attributes, for expressions of unknown type
 	optionalNames map[types.String]bool
+	settingsType  string // of context.settings, as text, once an action has it
 }
 
 type optionalKey struct {
@@ -49,9 +50,8 @@ func compareUID(a, b types.EntityUID) int {
 	return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.ID, b.ID))
 }
 
-// wardContext lists what Ward itself puts into the context; emergency and
-// tenant are reserved.
-var wardContext = []types.String{"now", "aal", "grant", "action", "emergency", "tenant"}
+// wardContext lists what Ward itself puts into the context; tenant is reserved.
+var wardContext = []types.String{"now", "aal", "grant", "action", "emergency", "settings", "tenant"}
 
 // describe ties a catalogue to the schema: it completes entity names,
 // attributes and actions, and reports what does not fit.
@@ -71,7 +71,7 @@ func (c *checker) describe(p *pack) {
 			c.diags.addAt(desc.places[owner], CodeEntityUnknown, "the schema has no entity %s for this %s", *name, what)
 			return
 		}
-		if bare == "Scope" || bare == "Grant" {
+		if bare == "Scope" || bare == "Grant" || bare == "Emergency" {
 			c.diags.addAt(desc.places[owner], CodeEntityReserved, "the entity %s is filled by Ward and described nowhere", bare)
 		}
 		owners[types.EntityType(*name)] = append(owners[types.EntityType(*name)], owner)
@@ -137,6 +137,14 @@ func (c *checker) entities(p *pack, owners map[types.EntityType][]any) {
 		}
 		if bare == "Grant" {
 			c.grant(p, e, file, line)
+			continue
+		}
+		if bare == "Emergency" {
+			for _, name := range slices.Sorted(maps.Keys(e.Shape)) {
+				if want := map[types.String]string{"reason": "String", "opened": "datetime"}[name]; typeText(e.Shape[name].Type) != want || e.Shape[name].Optional {
+					c.diags.add(file, line, 1, CodeEntityReserved, "an Emergency has reason, a String, and opened, a datetime; not %s: %s", name, typeText(e.Shape[name].Type))
+				}
+			}
 			continue
 		}
 		principal, node, resource := 0, 0, 0
@@ -261,7 +269,7 @@ func (c *checker) sources(p *pack, owners map[types.EntityType][]any) {
 // wardAttribute returns the types that an attribute may have which the decision
 // point gives, or none when it gives no such attribute.
 func wardAttribute(owner any, name, ns string) []string {
-	persons := []string{"Set<" + ns + "::Person>"}
+	persons, users := []string{"Set<" + ns + "::Person>"}, []string{"Set<" + ns + "::User>"}
 	kind := KindGraph
 	switch o := owner.(type) {
 	case *PrincipalType:
@@ -284,7 +292,31 @@ func wardAttribute(owner any, name, ns string) []string {
 	case name == "owners":
 		return persons
 	case name == "blocked":
-		return []string{"Set<" + ns + "::User>"}
+		return users
+	case kind == KindGrant:
+		switch name {
+		case "grantors":
+			return persons
+		case "grantees":
+			return users
+		case "type":
+			return []string{"String"}
+		case "capabilities", "signs":
+			return []string{"Set<String>"}
+		case "covers":
+			return []string{"Set<" + ns + "::Sensitivity>"}
+		case "personal", "adult":
+			return []string{"Bool"}
+		}
+	case kind == KindEmergency:
+		switch name {
+		case "openers":
+			return users
+		case "reason":
+			return []string{"String"}
+		case "unreviewed":
+			return []string{"Bool"}
+		}
 	}
 	return nil
 }
@@ -403,6 +435,9 @@ func (c *checker) references(p *pack) {
 			c.diags.addAt(desc.places[key{r, "resource"}], CodeResourceUnknown, "%q is not a resource of the catalogue", r.Resource)
 		}
 	}
+	if x := cat.Emergency; x != nil && !slices.ContainsFunc(cat.Roles, func(r Role) bool { return r.Name == x.Role }) {
+		c.diags.addAt(desc.places[key{x, "role"}], CodeRoleUnknown, "%q is no role of roles.yaml", x.Role)
+	}
 	for _, g := range cat.FamilyGrants {
 		if _, ok := cat.GrantTypes[g]; !ok {
 			c.diags.addAt(desc.places["familyGrants"], CodeGrantUnknown, "%q is not a grant type of the catalogue", g)
@@ -466,6 +501,7 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 		for _, name := range slices.Sorted(maps.Keys(a.AppliesTo.Context)) {
 			attr := a.AppliesTo.Context[name]
 			if slices.Contains(wardContext, name) {
+				act.Settings = act.Settings || name == "settings"
 				c.wardContext(p, name, attr, file, line)
 				continue
 			}
@@ -478,6 +514,9 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 				contextAttrs[name] = attr // where it is optional decides what a forbid may depend on
 			}
 		}
+	}
+	if c.settingsType == "" {
+		c.settings(p, nil, "", 0)
 	}
 	for _, name := range sortedKeys(cat.Actions) {
 		if !seen[name] {
@@ -567,7 +606,24 @@ func (c *checker) wardContext(p *pack, name types.String, attr resolved.Attribut
 		want = "Long"
 	case "grant":
 		want, optional = p.desc.cat.Namespace+"::Grant", true
-	case "emergency", "tenant":
+	case "emergency":
+		want, optional = p.desc.cat.Namespace+"::Emergency", true
+	case "settings":
+		record, ok := attr.Type.(resolved.RecordType)
+		if !ok || attr.Optional {
+			c.diags.add(file, line, 1, CodeAttributeType, "context.settings is Ward's own and must be a record that is always there")
+			return
+		}
+		switch text := typeText(record); c.settingsType {
+		case "":
+			c.settingsType = text
+			c.settings(p, record, file, line)
+		case text:
+		default:
+			c.diags.add(file, line, 1, CodeAttributeType, "context.settings is another record here than in another action")
+		}
+		return
+	case "tenant":
 		c.diags.add(file, line, 1, CodeAttributeType, "context.%s is reserved, and not filled by this version", name)
 		return
 	case "action":

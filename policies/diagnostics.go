@@ -114,6 +114,7 @@ const (
 	CodeSourceDuplicate   = "source_duplicate"
 	CodeNodeUnknown       = "node_unknown"
 	CodeModuleUnknown     = "module_unknown"
+	CodeSettingUnknown    = "setting_unknown"
 	CodeResourceUnknown   = "resource_unknown"
 	CodeRouteDuplicate    = "route_duplicate"
 	CodeRoleUnknown       = "role_unknown"

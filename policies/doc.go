@@ -51,7 +51,12 @@
 // true when the grant is for a Person's records and not over a node) and the
 // enumeration Sensitivity; in the context now: datetime, aal: Long (assurance
 // level), grant?: Grant, and action, a record of what was sent with the action.
-// context.emergency and context.tenant are reserved.
+// context.tenant is reserved.
+//
+// An emergency that the principal has opened is context.emergency?: Emergency, an
+// entity with reason: String and opened: datetime. What the tenant of the resource
+// has set is context.settings, a record with one Bool, Long or String for each of
+// the catalogue's settings.
 //
 // An action's context is its own: what one action requires of its callers, an
 // action whose context lacks it does not.
@@ -66,7 +71,11 @@
 //	sent   with the request, from a caller that is an authority for it
 //	ward   computed by the decision point: persons, family of a principal; owners,
 //	       blocked, entitled of a resource; capability, entitled of a feature, and
-//	       scope, write of a route too
+//	       scope, write of a route too; of a grant owners and blocked (of its subject),
+//	       grantors, grantees, type, capabilities, covers, personal, adult (the subject
+//	       has come of age), signs (as what the principal can sign it, or has signed
+//	       it by asking); of an emergency owners, blocked, openers, reason, unreviewed
+//	       (an earlier one of the same two waits for its review)
 //
 // and everything that Cedar has no word for:
 //
@@ -80,10 +89,14 @@
 //	edges:
 //	  memberOf: {confers: true, from: [Group], to: [Tenant]}
 //	links: {self: member}                 # the role that a self link confers
-//	grantTypes: {parent: {endsAtMajority: true}, org-delegate: {maxDepth: 3}}
+//	grantTypes: {parent: {endsAtMajority: true, needs: [verifier, assent]}, org-delegate: {maxDepth: 3}}
 //	familyGrants: [parent]
-//	law:
-//	  - {jurisdiction: US, majority: 18, zone: America/New_York, source: "…"}
+//	settings:                             # one field each of context.settings
+//	  employerSeesMember: {default: false, title: Employers see members' records}
+//	  runOutDays: {default: 90, min: 0, max: 3650}
+//	emergency: {role: emergency-access, minutes: 30, reasons: [unconscious]}
+//	law:                                  # assent: the age from which a minor must agree
+//	  - {jurisdiction: US, majority: 18, assent: 13, zone: America/New_York, source: "…"}
 //	context:
 //	  ip: {from: sent, authority: [gateway]}
 //	resources:
@@ -98,6 +111,11 @@
 //	    instant: fillDate                 # the property at which ancestors are read
 //	    attributes: {sensitivity: sent, owners: ward, blocked: ward, entitled: ward}
 //	  feature: {kind: feature, entity: Feature, attributes: {capability: ward, entitled: ward}}
+//	  grant:                            # as people ask for it, sign and revoke it
+//	    kind: grant
+//	    entity: Delegation
+//	    attributes: {owners: ward, grantees: ward, signs: ward}
+//	  emergency: {kind: emergency, entity: EmergencyAccess, attributes: {owners: ward}}
 //	actions:
 //	  claim.view: {}
 //	  claim.delete: {properties: {soft: sent}}   # context.action.soft
@@ -207,6 +225,7 @@
 //	source_duplicate       an attribute with two sources
 //	node_unknown           a node type that the catalogue lacks
 //	module_unknown         a module that the pack lacks
+//	setting_unknown        a setting that only the schema, or only the catalogue, has
 //	resource_unknown       a resource that the catalogue lacks, or that its action is not for
 //	route_duplicate        two routes that can answer one request
 //	role_unknown           a role that nobody ships

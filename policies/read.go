@@ -46,7 +46,7 @@ func newDescribed(diags *Diagnostics) *described {
 		diags: diags, places: map[any]place{}, actionModule: map[string]string{},
 		cat: &Catalogue{
 			Principals: map[string]*PrincipalType{}, Nodes: map[string]*NodeType{}, Edges: map[string]*EdgeKind{},
-			GrantTypes: map[string]*GrantType{}, Resources: map[string]*ResourceType{}, Actions: map[string]*Action{},
+			Settings: map[string]*Setting{}, GrantTypes: map[string]*GrantType{}, Resources: map[string]*ResourceType{}, Actions: map[string]*Action{},
 			Context: map[string]*Attribute{}, Modules: map[string]*Module{}, Features: map[string]*Feature{}, Routes: map[string]*Route{},
 		},
 	}
@@ -88,6 +88,8 @@ func (c *described) read(file, module string, src []byte) {
 			slices.Sort(c.cat.FamilyGrants)
 		}
 		keys["grantTypes"] = func(n *yaml.Node) { c.readGrantTypes(d, n) }
+		keys["settings"] = func(n *yaml.Node) { c.readSettings(d, n) }
+		keys["emergency"] = func(n *yaml.Node) { c.readEmergency(d, n) }
 		keys["law"] = func(n *yaml.Node) { c.readLaw(d, n) }
 		keys["context"] = func(n *yaml.Node) { c.readSources(d, nil, n) }
 		keys["modules"] = func(n *yaml.Node) {
@@ -201,6 +203,18 @@ func (c *described) readGrantTypes(d *document, n *yaml.Node) {
 		d.fields(v, map[string]func(*yaml.Node){
 			"endsAtMajority": func(v *yaml.Node) { g.EndsAtMajority = d.boolean(v) },
 			"maxDepth":       func(v *yaml.Node) { g.MaxDepth = int(d.integer(v, 0, 3)) },
+			"needs": func(v *yaml.Node) {
+				g.Needs = d.texts(v, func(v *yaml.Node) string {
+					s := d.text(v)
+					switch s {
+					case "grantor", "subject", "assent", "co-signer", "verifier":
+						return s
+					}
+					d.add(v, CodeValueInvalid, "want grantor, subject, assent, co-signer or verifier")
+					return ""
+				})
+				slices.Sort(g.Needs)
+			},
 		})
 		put(c, d, c.cat.GrantTypes, name, g, k)
 	})
@@ -213,6 +227,7 @@ func (c *described) readLaw(d *document, n *yaml.Node) {
 		d.fields(v, map[string]func(*yaml.Node){
 			"jurisdiction": func(v *yaml.Node) { l.Jurisdiction = d.name(v) },
 			"majority":     func(v *yaml.Node) { l.Majority = int(d.integer(v, 1, 100)) },
+			"assent":       func(v *yaml.Node) { l.Assent = int(d.integer(v, 1, 100)) },
 			"zone":         func(v *yaml.Node) { l.Zone = d.zone(v) },
 			"source":       func(v *yaml.Node) { l.Source = d.text(v) },
 		})
@@ -286,15 +301,15 @@ func (c *described) readResources(d *document, module string, n *yaml.Node) {
 		case KindGraph:
 			allowed = []string{"node"}
 			c.required(d, k, "node", r.Node)
-		case KindFeature, KindRoute:
+		case KindFeature, KindRoute, KindGrant, KindEmergency:
 		case KindWard:
 			if !c.builtin {
 				d.diags.addAt(places["kind"], CodeValueInvalid, "kind ward is for Ward's own pack")
 			}
 		case "":
-			d.add(k, CodeKeyMissing, "kind is missing: graph, sent, feature or route")
+			d.add(k, CodeKeyMissing, "kind is missing: graph, sent, feature, route, grant or emergency")
 		default:
-			d.diags.addAt(places["kind"], CodeValueInvalid, "want graph, sent, feature or route")
+			d.diags.addAt(places["kind"], CodeValueInvalid, "want graph, sent, feature, route, grant or emergency")
 		}
 		for _, key := range []string{"node", "owner", "ownerOptional", "instant", "zone", "hangsFrom", "authority", "anchors"} {
 			if p, ok := places[key]; ok && r.Kind != "" && !slices.Contains(allowed, key) {

@@ -171,6 +171,56 @@ func TestMajority(t *testing.T) {
 	}
 }
 
+// TestAWiderGrantIsNotLive: a chain that Check would refuse, as another version
+// may have written it, confers nothing from the wider grant down.
+func TestAWiderGrantIsNotLive(t *testing.T) {
+	coming := Instant(60)
+	root := Grant{ID: "root", Grantor: mustID("Person:kid"), Grantee: mustID("User:mum"), Subject: mustID("Person:kid"), MayRedelegate: true, MaxDepth: 1,
+		Purpose: []string{"FAMRQT"}, EndsAtMajority: true,
+		Scope: Scope{Capabilities: []string{"claim.view"}, Covers: []string{"HIV"}, Coverage: mustID("Plan:a/p"), Service: during(0, 50), Records: []string{"claim:1"}}}
+	child := root
+	child.ID, child.Grantor, child.Grantee, child.Parent, child.MayRedelegate, child.MaxDepth = "child", root.Grantee, mustID("User:aunt"), "root", false, 0
+	for name, change := range map[string]func(root, child *Grant){
+		"":                 func(_, _ *Grant) {},
+		"subject":          func(_, c *Grant) { c.Subject = mustID("Person:tom") },
+		"majority":         func(_, c *Grant) { c.EndsAtMajority = false },
+		"capabilities":     func(_, c *Grant) { c.Scope.Capabilities = []string{"claim.edit", "claim.view"} },
+		"sensitivities":    func(_, c *Grant) { c.Scope.Covers = []string{"part2"} },
+		"any purpose":      func(_, c *Grant) { c.Purpose = nil },
+		"purpose":          func(_, c *Grant) { c.Purpose = []string{"PATRQT"} },
+		"coverage":         func(_, c *Grant) { c.Scope.Coverage = ID{} },
+		"records":          func(_, c *Grant) { c.Scope.Records = nil },
+		"service":          func(_, c *Grant) { c.Scope.Service = during(0, 51) },
+		"not to be passed": func(r, _ *Grant) { r.MayRedelegate, r.MaxDepth = false, 0 },
+		"another's":        func(_, c *Grant) { c.Grantor = mustID("Person:kid") },
+	} {
+		b := newBench(t)
+		b.do(node(Always, "Tenant:a"), node(Always, "Plan:a/p"), person(Always, "Person:kid", &coming), person(Always, "Person:tom", &coming),
+			user(Always, "User:mum"), user(Always, "User:aunt"))
+		r, c := root, child
+		change(&r, &c)
+		b.apply(b.batch(nil, grant(Always, r), grant(Always, c))) // Check is not asked
+		live := b.view(10).Grants(mustID("User:aunt"))
+		if f, _ := b.view(10).Grant("child"); f.Wider != (name != "") || (len(live) == 1) != (name == "") {
+			t.Errorf("%s: wider is %v, %d live", name, f.Wider, len(live))
+		}
+		if len(b.view(10).Grants(mustID("User:mum"))) != 1 {
+			t.Errorf("%s: the root is not live", name)
+		}
+		if name != "" {
+			continue
+		}
+		deep := child // a second step down, of a root that allows one
+		deep.ID, deep.Grantor, deep.Grantee, deep.Parent = "deep", mustID("User:aunt"), mustID("User:nan"), "again"
+		again := child
+		again.ID, again.MayRedelegate, again.MaxDepth = "again", true, 1
+		b.apply(b.batch(nil, grant(Always, again), grant(Always, deep)))
+		if len(b.view(10).Grants(mustID("User:nan"))) != 0 || len(b.view(10).Grants(mustID("User:aunt"))) != 2 {
+			t.Error("a chain deeper than its root allows is live")
+		}
+	}
+}
+
 // TestGrantChains: what happens up the chain counts at once for all below.
 func TestGrantChains(t *testing.T) {
 	coming, early := Instant(60), Instant(40)

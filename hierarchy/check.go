@@ -287,8 +287,8 @@ func (w *world) asserted(i int, e *Event) {
 	case KindEntitlement:
 		row = w.entitlements.add(e.Valid, f, entitlementRow{w.sym(e.Entitlement.Tenant), w.class(className, e.Entitlement.Name)})
 	case KindGrant:
-		grantee := w.sym(e.Grant.Grantee)
-		row = w.grants.add(e.Valid, f, grantRow{w.class(classGrant, e.Grant.ID), grantee, w.pair(grantee, w.sym(e.Grant.Subject)), e.Grant})
+		grantee, subject := w.sym(e.Grant.Grantee), w.sym(e.Grant.Subject)
+		row = w.grants.add(e.Valid, f, grantRow{w.class(classGrant, e.Grant.ID), grantee, w.pair(grantee, subject), subject, e.Grant})
 	case KindBlock:
 		row = w.blocks.add(e.Valid, f, blockRow{w.sym(e.Block.Person), w.sym(e.Block.Principal), e.Block.Basis == "refusal"})
 	case KindSetting:

@@ -179,8 +179,8 @@ type assignmentRow struct{ principal, role, node sym }
 type entitlementRow struct{ tenant, name sym }
 
 type grantRow struct {
-	id, grantee, pair sym
-	grant             *Grant
+	id, grantee, pair, subject sym
+	grant                      *Grant
 }
 
 type blockRow struct {
@@ -215,7 +215,8 @@ const (
 	byChild, byParent       = 0, 1
 	byFrom, byTo            = 0, 1
 	byID, byGrantee, byPair = 0, 1, 2
-	byPrincipal             = 0
+	bySubject               = 3 // of grants
+	byPrincipal, byNode     = 0, 1
 	byName, byTenant        = 0, 0
 	byPerson                = 0
 	byGrant, byEmergency    = 0, 0
@@ -229,9 +230,11 @@ func NewGraph() *Graph {
 	g.edges = newTable(2, func(r edgeRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.child, r.parent} })
 	g.links = newTable(2, func(r linkRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.from, r.to} })
 	g.roles = newTable(1, func(r roleRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.name} })
-	g.assignments = newTable(1, func(r assignmentRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.principal} })
+	g.assignments = newTable(2, func(r assignmentRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.principal, r.node} })
 	g.entitlements = newTable(1, func(r entitlementRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.tenant} })
-	g.grants = newTable(3, func(r grantRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.id, r.grantee, r.pair} })
+	g.grants = newTable(4, func(r grantRow) [maxIndexes]uint32 {
+		return [maxIndexes]uint32{r.id, r.grantee, r.pair, r.subject}
+	})
 	g.blocks = newTable(1, func(r blockRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.person} })
 	g.activations = newTable(1, func(activationRow) [maxIndexes]uint32 { return [maxIndexes]uint32{1} })
 	g.settings = newTable(1, func(r settingRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.tenant} })
@@ -741,6 +744,7 @@ func (g *Graph) assert(e *Event, added uint32, f FactID) uint32 {
 			id:      g.syms.intern(classGrant, 0, e.Grant.ID),
 			grantee: grantee,
 			pair:    g.syms.intern(classPair, grantee, pairKey(subject)),
+			subject: subject,
 			grant:   e.Grant,
 		})
 	case KindBlock:

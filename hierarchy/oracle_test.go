@@ -222,6 +222,55 @@ func (o *oracle) assignments(u ID, ended bool) (out []string) {
 	return out
 }
 
+func (o *oracle) assignmentsAt(n ID, ahead bool) (out []string) {
+	for _, f := range o.facts {
+		if f.kind != KindAssignment || f.event.Assignment.Node != n {
+			continue
+		}
+		a := f.event.Assignment
+		if ahead && f.valid.To > o.at || !ahead && f.valid.Holds(o.at) && o.node(a.Principal) != nil && o.begun(n) {
+			out = append(out, fmt.Sprint(f.id, f.valid, a.Role, a.Node))
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (o *oracle) assignmentsAheadOf(u ID) (out []string) {
+	for _, f := range o.facts {
+		if f.kind == KindAssignment && f.event.Assignment.Principal == u && f.valid.To > o.at {
+			out = append(out, fmt.Sprint(f.id, f.valid, f.event.Assignment.Role, f.event.Assignment.Node))
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (o *oracle) identities(u ID) (out []string) {
+	for _, f := range o.live(KindLink) {
+		if l := f.event.Link; l.Kind == LinkIdentity && l.To == u {
+			out = append(out, fmt.Sprint(f.id, f.valid, l.Issuer, l.Sub))
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// grantsAbout lists grant ids: when they are live is compared by grantee.
+func (o *oracle) grantsAbout(subject ID, ahead bool) (out []string) {
+	for i, f := range o.facts {
+		if f.kind != KindGrant || f.event.Grant.Subject != subject {
+			continue
+		}
+		v, _, ok := o.effective(&o.facts[i])
+		if ahead && f.valid.To > o.at || !ahead && ok && v.Holds(o.at) {
+			out = append(out, f.event.Grant.ID)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
 func (o *oracle) caps(role string) []string {
 	out, seen := map[string]bool{}, map[string]bool{}
 	var visit func(string)
@@ -334,6 +383,13 @@ func grantTexts(list []GrantFact) (out []string) {
 		out = append(out, fmt.Sprint(f.ID, f.Fact, f.Valid, f.Effective, f.ByMajority))
 	}
 	sort.Strings(out)
+	return sure(out)
+}
+
+func grantIDs(list []GrantFact) (out []string) {
+	for _, f := range list {
+		out = append(out, f.ID)
+	}
 	return sure(out)
 }
 
@@ -477,6 +533,22 @@ func ask(rng *rand.Rand) question {
 			func(o *oracle) any { return sure(o.assignments(mustID(u), false)) }},
 		{"ended assignments " + u, func(v View) any { return assignmentTexts(v.EndedAssignments(mustID(u))) },
 			func(o *oracle) any { return sure(o.assignments(mustID(u), true)) }},
+		{"held at " + n + " and by " + u, func(v View) any {
+			ids := []string{}
+			for _, l := range v.Identities(mustID(u)) {
+				ids = append(ids, fmt.Sprint(l.Fact, l.Valid, l.Issuer, l.Sub))
+			}
+			sort.Strings(ids)
+			return slices.Concat(assignmentTexts(v.AssignmentsAt(mustID(n))), assignmentTexts(v.AssignmentsAhead(mustID(n))),
+				assignmentTexts(v.AssignmentsAheadOf(mustID(u))), ids)
+		}, func(o *oracle) any {
+			return sure(slices.Concat(o.assignmentsAt(mustID(n), false), o.assignmentsAt(mustID(n), true), o.assignmentsAheadOf(mustID(u)), o.identities(mustID(u))))
+		}},
+		{"grants about " + p, func(v View) any {
+			return slices.Concat(grantIDs(v.GrantsAbout(mustID(p))), grantIDs(v.GrantsAhead(mustID(p))))
+		}, func(o *oracle) any {
+			return sure(slices.Concat(o.grantsAbout(mustID(p), false), o.grantsAbout(mustID(p), true)))
+		}},
 		{"capabilities " + role, func(v View) any { return sure(v.Capabilities(role)) }, func(o *oracle) any { return o.caps(role) }},
 		{"grants " + u, func(v View) any { return grantTexts(v.Grants(mustID(u))) },
 			func(o *oracle) any { return sure(o.grants(mustID(u), false)) }},

@@ -585,29 +585,41 @@ func (w *world) checkChain(gr *Grant, valid Interval, no refuser) *Refusal {
 	if gr.MayRedelegate && gr.MaxDepth > parent.MaxDepth-1 {
 		return no(CodeGrantDepth, "the grant may be redelegated deeper than the parent grant allows")
 	}
-	wider := func(what string) *Refusal { return no(CodeGrantWider, "%s is wider than in the parent grant", what) }
-	s, ps := gr.Scope, parent.Scope
-	switch {
-	case gr.Subject != parent.Subject:
-		return no(CodeGrantWider, "the subject is not that of the parent grant")
-	case !subset(s.Capabilities, ps.Capabilities):
-		return wider("the list of capabilities")
-	case !subset(s.Covers, ps.Covers):
-		return wider("the list of sensitivities")
-	case len(parent.Purpose) > 0 && (len(gr.Purpose) == 0 || !subset(gr.Purpose, parent.Purpose)):
-		return wider("the list of purposes")
-	case !ps.Coverage.IsZero() && s.Coverage != ps.Coverage:
-		return wider("the coverage")
-	case len(ps.Records) > 0 && (len(s.Records) == 0 || !subset(s.Records, ps.Records)):
-		return wider("the list of records")
-	case !ps.Service.IsZero() && (s.Service.IsZero() || !inside(s.Service, ps.Service)):
-		return wider("the service time")
-	case !inside(valid, within):
-		return wider("the valid time")
-	case parent.EndsAtMajority && !gr.EndsAtMajority:
-		return no(CodeGrantWider, "the parent grant ends at majority")
+	if what := wider(gr, parent); what != "" {
+		return no(CodeGrantWider, "%s", what)
+	}
+	if !inside(valid, within) {
+		return no(CodeGrantWider, "the valid time is wider than in the parent grant")
 	}
 	return nil
+}
+
+// wider says in what a grant is wider than the one it was made from, but for
+// the valid time, or "".
+func wider(gr, parent *Grant) string {
+	s, ps := gr.Scope, parent.Scope
+	what := ""
+	switch {
+	case gr.Subject != parent.Subject:
+		return "the subject is not that of the parent grant"
+	case parent.EndsAtMajority && !gr.EndsAtMajority:
+		return "the parent grant ends at majority"
+	case !subset(s.Capabilities, ps.Capabilities):
+		what = "the list of capabilities"
+	case !subset(s.Covers, ps.Covers):
+		what = "the list of sensitivities"
+	case len(parent.Purpose) > 0 && (len(gr.Purpose) == 0 || !subset(gr.Purpose, parent.Purpose)):
+		what = "the list of purposes"
+	case !ps.Coverage.IsZero() && s.Coverage != ps.Coverage:
+		what = "the coverage"
+	case len(ps.Records) > 0 && (len(s.Records) == 0 || !subset(s.Records, ps.Records)):
+		what = "the list of records"
+	case !ps.Service.IsZero() && (s.Service.IsZero() || !inside(s.Service, ps.Service)):
+		what = "the service time"
+	default:
+		return ""
+	}
+	return what + " is wider than in the parent grant"
 }
 
 func inside(v, w Interval) bool { return v.From >= w.From && v.To <= w.To }

@@ -179,6 +179,9 @@ type GrantFact struct {
 	ByMajority bool
 	// Voided tells that this grant, or one up its chain, is voided.
 	Voided bool
+	// Wider tells that this grant, or one up its chain, is wider than the one it
+	// was made from. Check refuses to write such a grant.
+	Wider bool
 	// Missing lists what this grant, or one up its chain, needs and nobody has
 	// signed: it is only requested then, and Effective is empty.
 	Missing []Need
@@ -477,6 +480,18 @@ func (v View) Principal(issuer, sub string) (ID, FactID, bool) {
 	return ID{}, FactID{}, false
 }
 
+// Identities returns the live identity links to a principal, sorted by fact.
+func (v View) Identities(principal ID) []LinkFact {
+	g := v.graph()
+	var list []LinkFact
+	for r := range live(v, g.links, byTo, g.syms.lookupID(principal), ofKind(linkIdentity)) {
+		issuer, sub := g.syms.identity(r.fact.from)
+		list = append(list, LinkFact{Link{Kind: LinkIdentity, Issuer: issuer, Sub: sub, To: principal}, r.valid, r.id()})
+	}
+	slices.SortFunc(list, func(a, b LinkFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
+
 func ofKind(kind uint8) func(*linkRow) bool { return func(r *linkRow) bool { return r.kind == kind } }
 
 // merge adds to a set of persons all that are merged with any of them.
@@ -637,6 +652,48 @@ func (v View) EndedAssignments(principal ID) []AssignmentFact {
 	return list
 }
 
+// AssignmentsAt returns the live assignments at a node itself, as
+// [View.Assignments] says what is live, sorted by fact.
+func (v View) AssignmentsAt(node ID) []AssignmentFact {
+	g := v.graph()
+	n := g.syms.lookupID(node)
+	if n == 0 || !v.existed(n) {
+		return nil
+	}
+	var list []AssignmentFact
+	for r := range live(v, g.assignments, byNode, n, nil) {
+		if v.exists(r.fact.principal) {
+			list = append(list, AssignmentFact{g.assignment(&r.fact), r.valid, r.id()})
+		}
+	}
+	slices.SortFunc(list, func(a, b AssignmentFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
+
+// AssignmentsAhead returns the assignments at a node itself that hold at the
+// instant or later, whether or not their principals and the node exist; sorted
+// by fact.
+func (v View) AssignmentsAhead(node ID) []AssignmentFact {
+	return v.ahead(byNode, v.graph().syms.lookupID(node))
+}
+
+// AssignmentsAheadOf is AssignmentsAhead for what a principal holds anywhere.
+func (v View) AssignmentsAheadOf(principal ID) []AssignmentFact {
+	return v.ahead(byPrincipal, v.graph().syms.lookupID(principal))
+}
+
+func (v View) ahead(which int, key sym) []AssignmentFact {
+	g := v.graph()
+	var list []AssignmentFact
+	for r := range known(v, g.assignments, which, key, nil) {
+		if r.valid.To > v.at {
+			list = append(list, AssignmentFact{g.assignment(&r.fact), r.valid, r.id()})
+		}
+	}
+	slices.SortFunc(list, func(a, b AssignmentFact) int { return compareFacts(a.Fact, b.Fact) })
+	return list
+}
+
 // Role returns the role of this name.
 func (v View) Role(name string) (Role, FactID, bool) {
 	g := v.graph()
@@ -669,7 +726,7 @@ func (v View) Capabilities(role string) []string {
 
 // Grants returns the live grants of a grantee, sorted by grant id.
 func (v View) Grants(grantee ID) []GrantFact {
-	return v.grantsWhere(grantee, func(f *GrantFact, _ bool) bool { return f.Effective.Holds(v.at) })
+	return v.grantsWhere(byGrantee, grantee, func(f *GrantFact, _ bool) bool { return f.Effective.Holds(v.at) })
 }
 
 // EndedGrants returns the grants of a grantee that are known and whose
@@ -677,13 +734,25 @@ func (v View) Grants(grantee ID) []GrantFact {
 // voided, or waits for a majority that is not known, never was live and is not
 // among them.
 func (v View) EndedGrants(grantee ID) []GrantFact {
-	return v.grantsWhere(grantee, func(f *GrantFact, defined bool) bool { return defined && f.Effective.To <= v.at })
+	return v.grantsWhere(byGrantee, grantee, func(f *GrantFact, defined bool) bool { return defined && f.Effective.To <= v.at })
 }
 
-func (v View) grantsWhere(grantee ID, want func(f *GrantFact, defined bool) bool) []GrantFact {
+// GrantsAbout returns the live grants about a person or node itself, sorted by
+// grant id. What is merged with the person is not looked at.
+func (v View) GrantsAbout(subject ID) []GrantFact {
+	return v.grantsWhere(bySubject, subject, func(f *GrantFact, _ bool) bool { return f.Effective.Holds(v.at) })
+}
+
+// GrantsAhead returns the grants about a person or node itself whose own valid
+// time holds at the instant or later, live or not, sorted by grant id.
+func (v View) GrantsAhead(subject ID) []GrantFact {
+	return v.grantsWhere(bySubject, subject, func(f *GrantFact, _ bool) bool { return f.Valid.To > v.at })
+}
+
+func (v View) grantsWhere(which int, key ID, want func(f *GrantFact, defined bool) bool) []GrantFact {
 	g := v.graph()
 	var list []GrantFact
-	for r := range known(v, g.grants, byGrantee, g.syms.lookupID(grantee), nil) {
+	for r := range known(v, g.grants, which, g.syms.lookupID(key), nil) {
 		if f, defined := v.grantFact(r, false); want(&f, defined) {
 			list = append(list, f)
 		}
@@ -748,6 +817,11 @@ func (v View) grantFact(r *row[grantRow], voided bool) (f GrantFact, defined boo
 			f.Voided = true
 			break
 		}
+		// What Check refuses may stand in a store that another version wrote.
+		child, from := up.fact.grant, parent.fact.grant
+		if wider(child, from) != "" || !from.MayRedelegate || len(f.Chain) > from.MaxDepth || child.Grantor != from.Grantee {
+			f.Wider = true
+		}
 		up = parent
 	}
 	slices.Reverse(f.Chain)
@@ -764,7 +838,7 @@ func (v View) grantFact(r *row[grantRow], voided bool) (f GrantFact, defined boo
 			f.Effective.To, f.ByMajority = at, true
 		}
 	}
-	if f.Voided || len(f.Missing) > 0 {
+	if f.Voided || f.Wider || len(f.Missing) > 0 {
 		f.Effective, f.ByMajority = Interval{}, false
 		return f, false
 	}

@@ -182,9 +182,41 @@ type GrantFact struct {
 	// Wider tells that this grant, or one up its chain, is wider than the one it
 	// was made from. Check refuses to write such a grant.
 	Wider bool
+	// Revoked tells that it was ended before the time it was made for.
+	Revoked bool
 	// Missing lists what this grant, or one up its chain, needs and nobody has
 	// signed: it is only requested then, and Effective is empty.
 	Missing []Need
+}
+
+// GrantState says where a grant stands at an instant.
+type GrantState string
+
+// The states of a grant.
+const (
+	GrantRequested GrantState = "requested" // signatures are missing
+	GrantFuture    GrantState = "future"    // it is not live yet
+	GrantActive    GrantState = "active"
+	GrantEnded     GrantState = "ended"   // by its time, its chain, or the subject's majority
+	GrantRevoked   GrantState = "revoked" // sooner than it was made for
+	GrantVoid      GrantState = "void"    // it never was
+)
+
+// State returns where the grant stands at an instant.
+func (f *GrantFact) State(at Instant) GrantState {
+	switch {
+	case f.Voided:
+		return GrantVoid
+	case f.Revoked && f.Valid.To <= at:
+		return GrantRevoked
+	case len(f.Missing) > 0 && at < f.Valid.To:
+		return GrantRequested
+	case f.Effective.Holds(at):
+		return GrantActive
+	case at < f.Effective.From && f.Effective.From < f.Effective.To:
+		return GrantFuture
+	}
+	return GrantEnded
 }
 
 // EmergencyFact is an emergency with its valid time and what its review said.
@@ -255,6 +287,20 @@ func (v View) existed(n sym) bool {
 		}
 	}
 	return false
+}
+
+// EndedAt returns when a node that does not exist at the instant last did.
+func (v View) EndedAt(id ID) (at Instant, ok bool) {
+	g := v.graph()
+	for r := range known(v, g.nodes, byID, g.syms.lookupID(id), nil) {
+		if r.valid.Holds(v.at) {
+			return 0, false
+		}
+		if r.valid.To <= v.at && (!ok || r.valid.To > at) {
+			at, ok = r.valid.To, true
+		}
+	}
+	return at, ok
 }
 
 // Known reports whether a node, person or principal with this id exists at any
@@ -729,6 +775,15 @@ func (v View) Grants(grantee ID) []GrantFact {
 	return v.grantsWhere(byGrantee, grantee, func(f *GrantFact, _ bool) bool { return f.Effective.Holds(v.at) })
 }
 
+// GrantsOf returns the grants that a principal, person or node is the grantee or
+// the subject of and that are known, whatever their state, sorted by grant id.
+func (v View) GrantsOf(party ID) []GrantFact {
+	all := func(*GrantFact, bool) bool { return true }
+	list := append(v.grantsWhere(byGrantee, party, all), v.grantsWhere(bySubject, party, all)...)
+	slices.SortFunc(list, func(a, b GrantFact) int { return strings.Compare(a.ID, b.ID) })
+	return slices.CompactFunc(list, func(a, b GrantFact) bool { return a.ID == b.ID })
+}
+
 // EndedGrants returns the grants of a grantee that are known and whose
 // effective time ended at or before the instant, sorted by grant id. What is
 // voided, or waits for a majority that is not known, never was live and is not
@@ -790,6 +845,9 @@ const maxChain = 8
 func (v View) grantFact(r *row[grantRow], voided bool) (f GrantFact, defined bool) {
 	g := v.graph()
 	f = GrantFact{Grant: *r.fact.grant, Fact: r.id(), Valid: r.valid, Effective: r.valid, Voided: voided}
+	for _, o := range g.grants.each(byID, r.fact.id) {
+		f.Revoked = f.Revoked || o != r && o.rev == r.rev && o.idx == r.idx && o.added.Load() <= v.rev && o.valid.To > r.valid.To
+	}
 	majority := false
 	for up := r; ; {
 		f.Chain = append(f.Chain, up.id())

@@ -34,6 +34,9 @@ type asked struct {
 	// Performs lists the obligations that the caller carries out: an allow with
 	// another one reaches it as a deny.
 	Performs []string `json:"performs,omitempty"`
+	// Draft is the grant, signature or emergency that is asked for and does not
+	// exist yet.
+	Draft *hierarchy.Event `json:"draft,omitempty"`
 	// Hangs lists, for one of Ward's own objects, the nodes it concerns, and
 	// Confers what of Ward's own capabilities somebody would gain there.
 	Hangs   []hierarchy.ID `json:"hangs,omitempty"`

@@ -11,23 +11,134 @@ import (
 	"github.com/ward-authz/ward/policies"
 )
 
-// counts reports whether an attempt with this grant ("" is the one without) may
-// permit: a request that names a grant, or none, only narrows. The other
-// attempts still run, for a forbid that cannot be evaluated denies in any.
-func (j *judging) counts(grant string) bool {
-	switch j.asked.Grant {
-	case "":
+// counts reports whether an attempt may permit: a request that names a grant, or
+// none, only narrows. The other attempts still run, for a forbid that cannot be
+// evaluated denies in any.
+func (j *judging) counts(t *attempt) bool {
+	switch {
+	case j.asked.Grant == "":
 		return true
-	case authz.NoGrant:
-		return grant == ""
+	case t.emergency != nil:
+		return false
+	case t.grant == nil:
+		return j.asked.Grant == authz.NoGrant
 	}
-	return grant == j.asked.Grant
+	return j.asked.Grant == t.grant.ID
+}
+
+// delegated is a live grant with what of it the principal may use: all of its
+// capabilities, or of a grant to an organisation those that the principal's
+// roles at that very organisation hold too.
+type delegated struct {
+	hierarchy.GrantFact
+	capabilities []string
+}
+
+// grants returns the principal's live grants, and those of the organisations at
+// which it holds a role, from the narrowest to the widest.
+func (j *judging) grants() []delegated {
+	var out []delegated
+	for _, g := range j.view.Grants(j.principal) {
+		out = append(out, delegated{g, g.Scope.Capabilities})
+	}
+	for _, node := range j.organisations() {
+		grants := j.view.Grants(node)
+		if len(grants) == 0 {
+			continue
+		}
+		held := map[string]bool{}
+		for _, a := range j.assignments {
+			if a.Node == node {
+				for _, c := range j.view.Capabilities(a.Role) {
+					held[c] = true
+				}
+			}
+		}
+		for _, g := range grants {
+			var both []string
+			for _, c := range g.Scope.Capabilities {
+				if held[c] {
+					both = append(both, c)
+				}
+			}
+			if len(both) > 0 {
+				out = append(out, delegated{g, both})
+			}
+		}
+	}
+	slices.SortFunc(out, narrower)
+	return out
+}
+
+// organisations returns the nodes where the principal holds a role.
+func (j *judging) organisations() []hierarchy.ID {
+	var nodes []hierarchy.ID
+	for _, a := range j.assignments {
+		if !slices.Contains(nodes, a.Node) {
+			nodes = append(nodes, a.Node)
+		}
+	}
+	return nodes
+}
+
+// emergencies returns the principal's open emergencies for this very record:
+// never one of its own or of its family.
+func (j *judging) emergencies() []hierarchy.EmergencyFact {
+	if j.cat.Emergency == nil || len(j.owners) == 0 || j.resource.Kind == policies.KindGrant || j.resource.Kind == policies.KindEmergency {
+		return nil
+	}
+	var out []hierarchy.EmergencyFact
+	for _, e := range j.view.Emergencies(j.principal) {
+		if e.Valid.Holds(j.now) && slices.Contains(j.owners, e.Person) && j.inScopes(e.Node) &&
+			!overlap(j.persons, j.owners) && !overlap(j.family(), j.owners) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// runsOut reports whether an assignment at a node that has ended has no run-out
+// left, as the tenant has set it.
+func (j *judging) runsOut(a hierarchy.AssignmentFact, tenant string) bool {
+	if j.cat.RunOut == "" || tenant == "" {
+		return false
+	}
+	ended, ok := j.view.EndedAt(a.Node)
+	if !ok {
+		return false
+	}
+	days, _ := j.setting(tenant, j.cat.Settings[j.cat.RunOut]).(int64)
+	until := ended + hierarchy.Instant(days)*24*60*60*1000
+	if until > j.now {
+		j.reading.Note(until)
+	}
+	return until <= j.now
+}
+
+// setting returns what a tenant has set, or the default.
+func (j *judging) setting(tenant string, s *policies.Setting) policies.Value {
+	if tenant != "" {
+		// What an earlier pack took and this one does not is not in force.
+		if v, _, ok := j.view.Setting(hierarchy.TenantID(tenant), s.Name); ok && s.Takes(v) {
+			return v
+		}
+	}
+	return s.Default
+}
+
+// tagsAt gives capabilities at one node or person.
+func (j *judging) tagsAt(capabilities []string, at hierarchy.ID) map[string][]policies.Ref {
+	tags := make(map[string][]policies.Ref, len(capabilities))
+	for _, c := range capabilities {
+		tags[c] = []policies.Ref{j.scope(at)}
+	}
+	return tags
 }
 
 // narrower orders grants from the narrowest to the widest, ties by id.
-func narrower(a, b hierarchy.GrantFact) int {
+func narrower(a, b delegated) int {
 	return cmp.Or(
-		cmp.Compare(len(a.Scope.Capabilities), len(b.Scope.Capabilities)),
+		cmp.Compare(len(a.capabilities), len(b.capabilities)),
 		cmp.Compare(len(a.Scope.Covers), len(b.Scope.Covers)),
 		cmp.Compare(wide(a.Scope.Coverage.IsZero()), wide(b.Scope.Coverage.IsZero())),
 		cmp.Compare(wide(a.Scope.Service.IsZero()), wide(b.Scope.Service.IsZero())),
@@ -64,6 +175,9 @@ func (j *judging) conferredAt(g hierarchy.GrantFact) bool {
 	if s := g.Scope.Service; !s.IsZero() && (!j.dated || !s.Holds(j.service)) {
 		return false
 	}
+	if r := j.asked.Resource; len(g.Scope.Records) > 0 && !slices.Contains(g.Scope.Records, r.Type+":"+r.ID) {
+		return false
+	}
 	if len(g.Purpose) > 0 {
 		p, _ := j.asked.Context["purpose"].(string)
 		return slices.Contains(g.Purpose, p)
@@ -74,21 +188,24 @@ func (j *judging) conferredAt(g hierarchy.GrantFact) bool {
 func (j *judging) inScopes(id hierarchy.ID) bool { return slices.Contains(j.scopes, id) }
 
 // lapsed returns the code for a subject without standing: what would have
-// given it, had it not ended, or no_standing.
-func (j *judging) lapsed() authz.Code {
+// given it, had it not ended, or no_standing. late are the live assignments
+// whose run-out is over.
+func (j *judging) lapsed(late []hierarchy.AssignmentFact) authz.Code {
 	var ended authz.Code
-	for _, g := range j.view.EndedGrants(j.principal) {
-		if j.conferredAt(g) {
-			if g.ByMajority {
-				return authz.MajorityReached
+	for _, grantee := range append([]hierarchy.ID{j.principal}, j.organisations()...) {
+		for _, g := range j.view.EndedGrants(grantee) {
+			if j.conferredAt(g) {
+				if g.ByMajority {
+					return authz.MajorityReached
+				}
+				ended = authz.GrantEnded
 			}
-			ended = authz.GrantEnded
 		}
 	}
 	if ended != "" {
 		return ended
 	}
-	for _, a := range j.view.EndedAssignments(j.principal) {
+	for _, a := range append(late, j.view.EndedAssignments(j.principal)...) {
 		if j.inScopes(a.Node) {
 			return authz.AssignmentEnded
 		}
@@ -120,16 +237,16 @@ func (j *judging) roleTags(assignments []hierarchy.AssignmentFact) map[string][]
 }
 
 // principalEntity builds the principal without its tags, and the entities its
-// attributes and the grant refer to. In a grant attempt the principal is
-// nobody's own person, so that no self rule can match.
-func (j *judging) principalEntity(g *hierarchy.GrantFact) (policies.Entity, []policies.Entity, authz.Code) {
+// attributes and the grant or emergency refer to. In an attempt with either the
+// principal is nobody's own person, so that no self rule can match.
+func (j *judging) principalEntity(t *attempt) (policies.Entity, []policies.Entity, authz.Code) {
 	e := policies.Entity{Ref: j.ref(j.principal), Attrs: map[string]policies.Value{}}
 	var others []policies.Entity
 	node, _, _ := j.view.Node(j.principal)
 	for name, attr := range j.principalType.Attributes {
 		switch {
 		case attr.From != policies.FromWard:
-		case name == "persons" && g != nil:
+		case name == "persons" && (t.grant != nil || t.emergency != nil):
 			e.Attrs[name] = []policies.Value{}
 		case name == "persons":
 			e.Attrs[name] = j.refs(j.persons)
@@ -141,15 +258,24 @@ func (j *judging) principalEntity(g *hierarchy.GrantFact) (policies.Entity, []po
 		j.fills(e.Attrs, j.principalType.Attributes, policies.FromFact, node.Attrs)); code != "" {
 		return e, nil, code
 	}
-	if g != nil {
-		covers := make([]policies.Value, len(g.Scope.Covers))
-		for i, c := range g.Scope.Covers {
-			covers[i] = policies.Ref{Type: j.cat.Namespace + "::Sensitivity", ID: c}
-		}
+	if g := t.grant; g != nil {
+		covers := j.sensitivities(g.Scope.Covers)
 		others = append(others, policies.Entity{Ref: policies.Ref{Type: j.cat.Namespace + "::Grant", ID: g.ID},
 			Attrs: map[string]policies.Value{"covers": covers, "type": g.Type, "personal": g.Subject.Type == hierarchy.PersonType}})
 	}
+	if x := t.emergency; x != nil {
+		others = append(others, policies.Entity{Ref: policies.Ref{Type: j.cat.Namespace + "::Emergency", ID: x.ID},
+			Attrs: map[string]policies.Value{"reason": x.Reason, "opened": policies.Datetime(x.Valid.From)}})
+	}
 	return e, others, ""
+}
+
+func (j *judging) sensitivities(names []string) []policies.Value {
+	out := make([]policies.Value, len(names))
+	for i, n := range names {
+		out[i] = policies.Ref{Type: j.cat.Namespace + "::Sensitivity", ID: n}
+	}
+	return out
 }
 
 // family returns the persons related to the principal's own, and those it
@@ -165,8 +291,9 @@ func (j *judging) family() []hierarchy.ID {
 	return slices.Compact(ids)
 }
 
-// context builds what policies read as context.
-func (j *judging) context(g *hierarchy.GrantFact) (map[string]policies.Value, authz.Code) {
+// context builds what policies read as context; the tenant is whose settings
+// hold.
+func (j *judging) context(t *attempt, tenant string) (map[string]policies.Value, authz.Code) {
 	ctx := map[string]policies.Value{"now": policies.Datetime(j.now)}
 	if j.resource.Kind != policies.KindWard {
 		ctx["aal"] = int64(j.asked.Subject.Assurance)
@@ -182,8 +309,18 @@ func (j *judging) context(g *hierarchy.GrantFact) (map[string]policies.Value, au
 		}
 		ctx["action"] = props
 	}
-	if g != nil {
-		ctx["grant"] = policies.Ref{Type: j.cat.Namespace + "::Grant", ID: g.ID}
+	if act.Settings {
+		settings := make(map[string]policies.Value, len(j.cat.Settings))
+		for name, s := range j.cat.Settings {
+			settings[name] = j.setting(tenant, s)
+		}
+		ctx["settings"] = settings
+	}
+	if t.grant != nil {
+		ctx["grant"] = policies.Ref{Type: j.cat.Namespace + "::Grant", ID: t.grant.ID}
+	}
+	if t.emergency != nil {
+		ctx["emergency"] = policies.Ref{Type: j.cat.Namespace + "::Emergency", ID: t.emergency.ID}
 	}
 	return ctx, ""
 }

@@ -35,10 +35,6 @@ func (j *judging) coarse() authz.Code {
 	if code != "" {
 		return code
 	}
-	context, code := j.context(nil)
-	if code != "" {
-		return code
-	}
 	for _, area := range areas {
 		above := j.view.Closure(area)
 		tags := map[string][]policies.Ref{}
@@ -55,7 +51,12 @@ func (j *judging) coarse() authz.Code {
 		if !stands {
 			continue
 		}
-		principal, others, code := j.principalEntity(nil)
+		t := attempt{area: area}
+		context, code := j.context(&t, area.Owner())
+		if code != "" {
+			return code
+		}
+		principal, others, code := j.principalEntity(&t)
 		if code != "" {
 			return code
 		}
@@ -69,9 +70,9 @@ func (j *judging) coarse() authz.Code {
 				delete(here, n)
 			}
 		}
-		j.attempts = append(j.attempts, attempt{area: area, question: &policies.Question{
-			Principal: principal, Action: j.asked.Action, Context: context, Others: others,
-			Resource: policies.Entity{Ref: policies.Ref{Type: j.resource.Entity, ID: id}, Attrs: here, Parents: []policies.Ref{j.scope(area)}}}})
+		t.question = &policies.Question{Principal: principal, Action: j.asked.Action, Context: context, Others: others,
+			Resource: policies.Entity{Ref: policies.Ref{Type: j.resource.Entity, ID: id}, Attrs: here, Parents: []policies.Ref{j.scope(area)}}}
+		j.attempts = append(j.attempts, t)
 	}
 	if len(j.attempts) == 0 {
 		return authz.NoStanding
@@ -83,8 +84,8 @@ func (j *judging) coarse() authz.Code {
 func (j *judging) holdings() []holding {
 	var out []holding
 	named := j.asked.Grant != "" && j.asked.Grant != authz.NoGrant // then nothing but that grant counts
-	for _, a := range j.view.Assignments(j.principal) {
-		if !named {
+	for _, a := range j.assignments {
+		if !named && !j.runsOut(a, a.Node.Owner()) {
 			out = append(out, holding{[]hierarchy.ID{a.Node}, j.view.Capabilities(a.Role)})
 		}
 	}
@@ -92,10 +93,10 @@ func (j *judging) holdings() []holding {
 		out = append(out, holding{j.view.Owned(j.persons...), j.view.Capabilities(j.cat.SelfRole)})
 	}
 	for _, g := range j.live {
-		if !j.counts(g.ID) {
+		if !j.counts(&attempt{grant: &g}) {
 			continue
 		}
-		h := holding{[]hierarchy.ID{g.Subject}, g.Scope.Capabilities}
+		h := holding{[]hierarchy.ID{g.Subject}, g.capabilities}
 		if g.Subject.Type == hierarchy.PersonType {
 			h.nodes = j.view.Owned(j.view.Merged(g.Subject)...)
 		}
@@ -103,6 +104,13 @@ func (j *judging) holdings() []holding {
 			h.nodes = []hierarchy.ID{c}
 		}
 		out = append(out, h)
+	}
+	if j.cat.Emergency != nil && j.asked.Grant == "" {
+		for _, e := range j.view.Emergencies(j.principal) {
+			if e.Valid.Holds(j.now) {
+				out = append(out, holding{[]hierarchy.ID{e.Node}, j.view.Capabilities(j.cat.Emergency.Role)})
+			}
+		}
 	}
 	return out
 }

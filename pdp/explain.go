@@ -87,6 +87,8 @@ func (t *attempt) name() string {
 	switch {
 	case t.grant != nil:
 		return "grant " + t.grant.ID
+	case t.emergency != nil:
+		return "emergency " + t.emergency.ID
 	case !t.area.IsZero():
 		return "area " + t.area.String()
 	}
@@ -107,6 +109,9 @@ func (w world) because(view, then hierarchy.View, j *judgement, t *attempt) []Be
 			out = append(out, Because{Text: "the grant ends when the person comes of age", Valid: t.grant.Effective})
 		}
 		return out
+	}
+	if e := t.emergency; e != nil {
+		return []Because{{fmt.Sprintf("emergency %s (%s) of %s for %s at %s", e.ID, e.Reason, e.Principal, e.Person, e.Node), e.Fact, e.Valid}}
 	}
 	if slices.ContainsFunc(view.Persons(j.principal), func(p hierarchy.ID) bool { return slices.Contains(j.owners, p) }) {
 		for _, l := range view.Links(j.principal) {

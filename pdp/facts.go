@@ -67,6 +67,14 @@ func check(w world, e *hierarchy.Event) *hierarchy.Refusal {
 		if n := e.Entitlement.Name; cat.Modules[n] == nil && cat.Features[n] == nil {
 			return &hierarchy.Refusal{Code: "module_unknown", Text: fmt.Sprintf("the pack has no module or feature %q", n)}
 		}
+	case e.Setting != nil:
+		s := cat.Settings[e.Setting.Name]
+		if s == nil {
+			return &hierarchy.Refusal{Code: "setting_unknown", Text: fmt.Sprintf("the pack has no setting %q", e.Setting.Name)}
+		}
+		if !s.Takes(e.Setting.Value) {
+			return &hierarchy.Refusal{Code: "setting_invalid", Text: fmt.Sprintf("the setting %s takes %s", s.Name, s.Range())}
+		}
 	case e.Grant != nil:
 		gt := cat.GrantTypes[e.Grant.Type]
 		if gt == nil {
@@ -80,8 +88,8 @@ func check(w world, e *hierarchy.Event) *hierarchy.Refusal {
 			return &hierarchy.Refusal{Code: hierarchy.CodeEventInvalid, Text: "no grant may be called none: that word asks without any"}
 		case e.Grant.MaxDepth > gt.MaxDepth:
 			return &hierarchy.Refusal{Code: hierarchy.CodeGrantDepth, Text: fmt.Sprintf("the pack lets a grant of this type be passed on %d times", gt.MaxDepth)}
-		case !isPrincipal(cat, e.Grant.Grantee):
-			return &hierarchy.Refusal{Code: "grantee_not_principal", Text: "a grantee is a principal: grants to an organisation's people are not built"}
+		case !isPrincipal(cat, e.Grant.Grantee) && e.Grant.Subject.Type == hierarchy.PersonType:
+			return &hierarchy.Refusal{Code: "grantee_not_principal", Text: "a grant about a person is given to a principal: an organisation is given what a node holds"}
 		case len(e.Grant.Purpose) > 0 && cat.Context["purpose"] == nil:
 			return &hierarchy.Refusal{Code: "purpose_unknown", Text: "the pack declares no purpose in its context, so that no request could name one"}
 		}

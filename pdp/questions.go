@@ -22,8 +22,10 @@ func actionOf(k hierarchy.Kind) string {
 		return "role.assign"
 	case hierarchy.KindEntitlement:
 		return "module.change"
-	case hierarchy.KindGrant:
+	case hierarchy.KindGrant, hierarchy.KindSignature, hierarchy.KindEmergency, hierarchy.KindReview:
 		return "grant.change"
+	case hierarchy.KindSetting:
+		return "setting.change"
 	case hierarchy.KindBlock:
 		return "block.change"
 	case hierarchy.KindActivation:
@@ -296,6 +298,12 @@ func concerns(view hierarchy.View, e hierarchy.Event) []hierarchy.ID {
 		return []hierarchy.ID{e.Assignment.Node}
 	case e.Entitlement != nil:
 		return []hierarchy.ID{e.Entitlement.Tenant}
+	case e.Setting != nil:
+		return []hierarchy.ID{e.Setting.Tenant}
+	case e.Signature != nil:
+		if g, ok := view.Grant(e.Signature.Grant); ok && g.Subject.Type != hierarchy.PersonType {
+			return []hierarchy.ID{g.Subject}
+		}
 	case e.Grant != nil && e.Grant.Subject.Type != hierarchy.PersonType:
 		return []hierarchy.ID{e.Grant.Subject}
 	}

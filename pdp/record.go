@@ -41,15 +41,16 @@ type clearPart struct {
 }
 
 type clearItem struct {
-	Part     int        `json:"part"` // which sealed part holds it
-	Action   string     `json:"action,omitempty"`
-	Type     string     `json:"type,omitempty"`
-	Subject  string     `json:"subject,omitempty"`  // keyed hash of the principal
-	Resource string     `json:"resource,omitempty"` // keyed hash of type and id
-	Patients []string   `json:"patients,omitempty"` // keyed hashes of the owners
-	Grant    string     `json:"grant,omitempty"`    // keyed hash
-	Effect   string     `json:"effect"`
-	Code     authz.Code `json:"code"`
+	Part      int        `json:"part"` // which sealed part holds it
+	Action    string     `json:"action,omitempty"`
+	Type      string     `json:"type,omitempty"`
+	Subject   string     `json:"subject,omitempty"`   // keyed hash of the principal
+	Resource  string     `json:"resource,omitempty"`  // keyed hash of type and id
+	Patients  []string   `json:"patients,omitempty"`  // keyed hashes of the owners
+	Grant     string     `json:"grant,omitempty"`     // keyed hash
+	Emergency string     `json:"emergency,omitempty"` // keyed hash
+	Effect    string     `json:"effect"`
+	Code      authz.Code `json:"code"`
 	// Enforced is set where the caller's door renders another answer: a deny
 	// with this code, for an obligation that the caller does not perform.
 	Enforced authz.Code   `json:"enforced,omitempty"`
@@ -63,12 +64,13 @@ type clearItem struct {
 }
 
 type clearTried struct {
-	Grant   string   `json:"grant,omitempty"` // keyed hash
-	Area    string   `json:"area,omitempty"`  // keyed hash
-	Effect  string   `json:"effect"`
-	Permits []string `json:"permits,omitempty"`
-	Forbids []string `json:"forbids,omitempty"`
-	Errors  []string `json:"errors,omitempty"`
+	Grant     string   `json:"grant,omitempty"`     // keyed hash
+	Emergency string   `json:"emergency,omitempty"` // keyed hash
+	Area      string   `json:"area,omitempty"`      // keyed hash
+	Effect    string   `json:"effect"`
+	Permits   []string `json:"permits,omitempty"`
+	Forbids   []string `json:"forbids,omitempty"`
+	Errors    []string `json:"errors,omitempty"`
 }
 
 type clearChange struct {
@@ -253,6 +255,9 @@ func (r *recording) clearItem(keys *audit.Keys, it *item, t string, part int) cl
 	if v.Grant != "" {
 		ci.Grant = keys.Hash("grant", "", v.Grant)
 	}
+	if v.Emergency != "" {
+		ci.Emergency = keys.Hash("emergency", "", v.Emergency)
+	}
 	for _, o := range v.Obligations {
 		ci.Duties = append(ci.Duties, o.ID)
 	}
@@ -263,6 +268,9 @@ func (r *recording) clearItem(keys *audit.Keys, it *item, t string, part int) cl
 		}
 		if a.grant != nil {
 			tried.Grant = keys.Hash("grant", "", a.grant.ID)
+		}
+		if a.emergency != nil {
+			tried.Emergency = keys.Hash("emergency", "", a.emergency.ID)
 		}
 		if !a.area.IsZero() {
 			tried.Area = keys.Hash("area", "", a.area.String())

@@ -29,10 +29,10 @@ func (j *judging) resolveSubject() authz.Code {
 		return authz.UnknownSubject
 	}
 	j.persons = j.view.Persons(j.principal)
+	j.assignments = j.view.Assignments(j.principal)
 	if j.resource.Kind != policies.KindWard { // nobody administers Ward by delegation
-		j.live = j.view.Grants(j.principal)
+		j.live = j.grants()
 	}
-	slices.SortFunc(j.live, narrower)
 	return ""
 }
 
@@ -230,7 +230,10 @@ func (j *judging) derived(name string) policies.Value {
 	case "entitled":
 		return j.entitled(j.tenant, j.resource.Module)
 	}
-	return nil
+	if j.grant != nil {
+		return j.ofGrant(name)
+	}
+	return j.ofEmergency(name)
 }
 
 // entitled reports whether a tenant has one of the named modules or features.

@@ -38,12 +38,14 @@ type judgement struct {
 	owners    []hierarchy.ID
 }
 
-// attempt is one evaluation: without a grant, with one, or in one area.
+// attempt is one evaluation: without a grant, with one, with an emergency, or in
+// one area.
 type attempt struct {
-	grant    *hierarchy.GrantFact
-	area     hierarchy.ID
-	question *policies.Question
-	outcome  policies.Outcome
+	grant     *delegated
+	emergency *hierarchy.EmergencyFact
+	area      hierarchy.ID
+	question  *policies.Question
+	outcome   policies.Outcome
 }
 
 // judge answers. It is a function of its receiver and argument alone: it reads
@@ -70,9 +72,12 @@ type judging struct {
 
 	principalType *policies.PrincipalType
 	resource      *policies.ResourceType
-	persons       []hierarchy.ID        // the principal's own
-	live          []hierarchy.GrantFact // all of them, whatever the request names
-	service       hierarchy.Instant     // of a sent record, when it has one
+	persons       []hierarchy.ID // the principal's own
+	assignments   []hierarchy.AssignmentFact
+	live          []delegated              // all of them, whatever the request names
+	grant         *hierarchy.Grant         // that the question is about, of a resource of kind grant
+	emergency     *hierarchy.EmergencyFact // likewise
+	service       hierarchy.Instant        // of a sent record, when it has one
 	dated         bool
 }
 
@@ -115,6 +120,10 @@ func (j *judging) run() authz.Code {
 		return j.record(j.resolveNode)
 	case policies.KindWard:
 		return j.record(j.resolveObject)
+	case policies.KindGrant:
+		return j.record(j.resolveGrant)
+	case policies.KindEmergency:
+		return j.record(j.resolveEmergency)
 	}
 	return authz.UnknownType
 }
@@ -129,42 +138,54 @@ func (j *judging) record(resolve func() (policies.Entity, authz.Code)) authz.Cod
 	sort.Slice(resource.Parents, func(a, b int) bool { return lessRef(resource.Parents[a], resource.Parents[b]) })
 	resource.Parents = slices.Compact(resource.Parents)
 
-	assignments := j.view.Assignments(j.principal)
-	var grants []hierarchy.GrantFact
+	var assignments, late []hierarchy.AssignmentFact
+	for _, a := range j.assignments {
+		if j.runsOut(a, j.tenant) {
+			late = append(late, a)
+		} else {
+			assignments = append(assignments, a)
+		}
+	}
+	var grants []delegated
 	for _, g := range j.live {
-		if j.conferredAt(g) {
+		if j.conferredAt(g.GrantFact) {
 			grants = append(grants, g)
 		}
 	}
-	stands := len(grants) > 0 || overlap(j.persons, j.owners) ||
+	emergencies := j.emergencies()
+	stands := len(grants) > 0 || len(emergencies) > 0 || overlap(j.persons, j.owners) || j.party() ||
 		slices.ContainsFunc(assignments, func(a hierarchy.AssignmentFact) bool { return j.inScopes(a.Node) })
 	if !stands {
-		return j.lapsed()
+		return j.lapsed(late)
 	}
-	context, code := j.context(nil)
-	if code != "" {
-		return code
+	try := func(t attempt, tags map[string][]policies.Ref) authz.Code {
+		context, code := j.context(&t, j.tenant)
+		if code != "" {
+			return code
+		}
+		principal, others, code := j.principalEntity(&t)
+		if code != "" {
+			return code
+		}
+		principal.Tags = tags
+		t.question = &policies.Question{Principal: principal, Action: j.asked.Action, Resource: resource, Context: context, Others: others}
+		j.attempts = append(j.attempts, t)
+		return ""
 	}
-	principal, others, code := j.principalEntity(nil)
-	if code != "" {
-		return code
-	}
-	principal.Tags = j.roleTags(assignments)
-	j.attempts = append(j.attempts, attempt{question: &policies.Question{
-		Principal: principal, Action: j.asked.Action, Resource: resource, Context: context, Others: others}})
-	if code := j.conferrable(principal.Tags, resource.Parents); code != "" {
+	tags := j.roleTags(assignments)
+	if code := cmp.Or(try(attempt{}, tags), j.conferrable(tags, resource.Parents)); code != "" {
 		return code
 	}
 	for i := range grants {
-		g := &grants[i]
-		context, _ := j.context(g)
-		principal, others, _ := j.principalEntity(g)
-		principal.Tags = map[string][]policies.Ref{}
-		for _, c := range g.Scope.Capabilities {
-			principal.Tags[c] = []policies.Ref{j.scope(g.Subject)}
+		if code := try(attempt{grant: &grants[i]}, j.tagsAt(grants[i].capabilities, grants[i].Subject)); code != "" {
+			return code
 		}
-		j.attempts = append(j.attempts, attempt{grant: g, question: &policies.Question{
-			Principal: principal, Action: j.asked.Action, Resource: resource, Context: context, Others: others}})
+	}
+	for i := range emergencies {
+		e := &emergencies[i]
+		if code := try(attempt{emergency: e}, j.tagsAt(j.view.Capabilities(j.cat.Emergency.Role), e.Node)); code != "" {
+			return code
+		}
 	}
 	return j.evaluate()
 }
@@ -186,11 +207,7 @@ func (j *judging) evaluate() authz.Code {
 		for _, p := range t.outcome.Forbids {
 			forbids = append(forbids, p.ID)
 		}
-		grant := ""
-		if t.grant != nil {
-			grant = t.grant.ID
-		}
-		if t.outcome.Cedar == authz.Allow && (j.counts(grant) || !t.area.IsZero()) {
+		if t.outcome.Cedar == authz.Allow && (j.counts(t) || !t.area.IsZero()) {
 			if winner == nil {
 				winner = t
 			}
@@ -220,6 +237,9 @@ func (j *judging) evaluate() authz.Code {
 		v.Obligations, v.Advice = uniqueObligations(v.Obligations), uniqueObligations(v.Advice)
 		if winner.grant != nil {
 			v.Grant = winner.grant.ID
+		}
+		if winner.emergency != nil {
+			v.Emergency = winner.emergency.ID
 		}
 	case len(forbids) > 0:
 		v.Code, v.Reasons = authz.Forbidden, unique(forbids)

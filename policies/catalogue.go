@@ -23,6 +23,9 @@ type Catalogue struct {
 	GrantTypes map[string]*GrantType
 	// Settings are the choices that a tenant has, by name.
 	Settings map[string]*Setting
+	// RunOut names the setting of how many days a role at a node that has ended
+	// goes on, or is empty: for ever.
+	RunOut string
 	// Emergency says what an opened emergency gives; nil: the pack knows none.
 	Emergency *EmergencyAccess
 	// Law holds what depends on a person's age, by jurisdiction.

@@ -401,6 +401,7 @@ func (c *checker) references(p *pack) {
 			node(desc.places[e], t)
 		}
 	}
+	ofKind := map[ResourceKind]*ResourceType{}
 	for _, name := range sortedKeys(cat.Resources) {
 		r := cat.Resources[name]
 		for _, a := range r.Anchors {
@@ -409,6 +410,10 @@ func (c *checker) references(p *pack) {
 				c.diags.addAt(desc.places[anchorKey{r, a.Property}], CodeSourceDuplicate, "%s is an attribute and an anchor", a.Property)
 			}
 		}
+		if other := ofKind[r.Kind]; other != nil && (r.Kind == KindGrant || r.Kind == KindEmergency) {
+			c.diags.addAt(desc.places[r], CodeValueInvalid, "%q and %q are both of kind %s: there is one", other.Name, r.Name, r.Kind)
+		}
+		ofKind[r.Kind] = r
 		node(desc.places[key{r, "node"}], r.Node)
 		if typ, _, ok := strings.Cut(r.HangsFrom, ":"); ok {
 			node(desc.places[key{r, "hangsFrom"}], typ)
@@ -434,6 +439,9 @@ func (c *checker) references(p *pack) {
 		if _, ok := cat.Resources[r.Resource]; !ok && r.Resource != "" {
 			c.diags.addAt(desc.places[key{r, "resource"}], CodeResourceUnknown, "%q is not a resource of the catalogue", r.Resource)
 		}
+	}
+	if s := cat.Settings[cat.RunOut]; cat.RunOut != "" && (s == nil || s.Min == nil || *s.Min < 0 || s.Max == nil) {
+		c.diags.addAt(desc.places["runOut"], CodeSettingUnknown, "runOut names a setting of whole days, with min and max; %q is none", cat.RunOut)
 	}
 	if x := cat.Emergency; x != nil && !slices.ContainsFunc(cat.Roles, func(r Role) bool { return r.Name == x.Role }) {
 		c.diags.addAt(desc.places[key{x, "role"}], CodeRoleUnknown, "%q is no role of roles.yaml", x.Role)

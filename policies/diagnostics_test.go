@@ -128,6 +128,7 @@ var findings = []struct {
 	{CodeRoleCycle, []edit{{"roles.yaml", "", "a: {includes: [b]}\nb: {includes: [a]}"}}},
 	{CodeSettingUnknown, []edit{{"catalogue.yaml", "context:", "settings: {open: {default: false}}\ncontext:"}}},
 	{CodeSettingUnknown, []edit{{"schema.cedarschema", "aal: Long,", "aal: Long, settings: { open: Bool },"}}},
+	{CodeSettingUnknown, []edit{{"catalogue.yaml", "context:", "runOut: days\ncontext:"}}},
 	{CodeKeyMissing, []edit{{"schema.cedarschema", "aal: Long,", "aal: Long, settings: { open: Bool },"}, {"catalogue.yaml", "context:", "settings: {open: {}}\ncontext:"}}},
 	{CodeValueInvalid, []edit{{"schema.cedarschema", "aal: Long,", "aal: Long, settings: { open: Bool },"}, {"catalogue.yaml", "context:", "settings: {open: {default: 1}}\ncontext:"}}},
 	{CodeValueInvalid, []edit{{"schema.cedarschema", "aal: Long,", "aal: Long, settings: { days: Long },"}, {"catalogue.yaml", "context:", "settings: {days: {default: 1, max: 0}}\ncontext:"}}},

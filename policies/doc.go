@@ -94,6 +94,7 @@
 //	settings:                             # one field each of context.settings
 //	  employerSeesMember: {default: false, title: Employers see members' records}
 //	  runOutDays: {default: 90, min: 0, max: 3650}
+//	runOut: runOutDays                    # how long a role at a node that has ended goes on
 //	emergency: {role: emergency-access, minutes: 30, reasons: [unconscious]}
 //	law:                                  # assent: the age from which a minor must agree
 //	  - {jurisdiction: US, majority: 18, assent: 13, zone: America/New_York, source: "…"}

@@ -89,6 +89,7 @@ func (c *described) read(file, module string, src []byte) {
 		}
 		keys["grantTypes"] = func(n *yaml.Node) { c.readGrantTypes(d, n) }
 		keys["settings"] = func(n *yaml.Node) { c.readSettings(d, n) }
+		keys["runOut"] = func(n *yaml.Node) { c.cat.RunOut = d.name(n); c.places["runOut"] = at(file, n) }
 		keys["emergency"] = func(n *yaml.Node) { c.readEmergency(d, n) }
 		keys["law"] = func(n *yaml.Node) { c.readLaw(d, n) }
 		keys["context"] = func(n *yaml.Node) { c.readSources(d, nil, n) }

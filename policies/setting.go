@@ -1,8 +1,10 @@
 package policies
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
@@ -35,6 +37,25 @@ func (s *Setting) Takes(v any) bool {
 		return s.Type == "String" && (len(s.Values) == 0 || slices.Contains(s.Values, v))
 	}
 	return false
+}
+
+// Range says what values the setting takes, for people.
+func (s *Setting) Range() string {
+	switch {
+	case s.Type == "Bool":
+		return "true or false"
+	case s.Type == "Long" && s.Min != nil && s.Max != nil:
+		return fmt.Sprintf("a whole number from %d to %d", *s.Min, *s.Max)
+	case s.Type == "Long" && s.Min != nil:
+		return fmt.Sprintf("a whole number from %d on", *s.Min)
+	case s.Type == "Long" && s.Max != nil:
+		return fmt.Sprintf("a whole number up to %d", *s.Max)
+	case s.Type == "Long":
+		return "a whole number"
+	case len(s.Values) > 0:
+		return "one of " + strings.Join(s.Values, ", ")
+	}
+	return "a text"
 }
 
 // EmergencyAccess says what an opened emergency gives.

@@ -39,7 +39,7 @@ type FactList struct {
 type Fact struct {
 	Fact  string `json:"fact,omitempty"`
 	Kind  string `json:"kind"`
-	State string `json:"state"` // "live", "ended", "future" or "voided"
+	State string `json:"state"` // "live", "ended", "future" or "voided"; of a grant that lacks a signature "requested"
 	// Valid is when it is true in the real world; Effective, of a grant, when
 	// its whole chain is live and the subject is no adult yet.
 	Valid     Interval  `json:"valid"`
@@ -145,6 +145,14 @@ func named(e *hierarchy.Event) ([]hierarchy.ID, string) {
 		return []hierarchy.ID{e.Block.Person, e.Block.Principal}, e.Block.Basis
 	case e.Activation != nil:
 		return nil, e.Activation.Name
+	case e.Setting != nil:
+		return []hierarchy.ID{e.Setting.Tenant}, e.Setting.Name
+	case e.Emergency != nil:
+		return []hierarchy.ID{e.Emergency.Principal, e.Emergency.Person, e.Emergency.Node}, e.Emergency.ID
+	case e.Review != nil:
+		return []hierarchy.ID{e.Review.By}, e.Review.Emergency
+	case e.Signature != nil:
+		return []hierarchy.ID{e.Signature.By, e.Signature.Principal}, e.Signature.Grant
 	}
 	return nil, ""
 }
@@ -154,10 +162,11 @@ func factOf(view hierarchy.View, f hierarchy.Fact) Fact {
 	if !f.ID.IsZero() { // an edge that a tenant's key implies is no fact
 		out.Fact = f.ID.String()
 	}
-	valid, voided := f.Valid, false
+	valid, voided, requested := f.Valid, false, false
 	if f.Event.Grant != nil {
 		if g, ok := view.Grant(f.Event.Grant.ID); ok {
 			valid, voided = g.Effective, g.Voided
+			requested = g.State(view.Instant()) == hierarchy.GrantRequested
 			e := intervalOf(g.Effective)
 			out.Effective = &e
 		}
@@ -165,6 +174,8 @@ func factOf(view hierarchy.View, f hierarchy.Fact) Fact {
 	switch now := view.Instant(); {
 	case voided:
 		out.State = "voided"
+	case requested:
+		out.State = "requested"
 	case valid.Holds(now):
 		out.State = "live"
 	case now < valid.From && valid.From < valid.To:
@@ -197,6 +208,14 @@ func valueOf(e *hierarchy.Event) map[string]any {
 		v = e.Block
 	case e.Activation != nil:
 		v = e.Activation
+	case e.Setting != nil:
+		v = e.Setting
+	case e.Emergency != nil:
+		v = e.Emergency
+	case e.Review != nil:
+		v = e.Review
+	case e.Signature != nil:
+		v = e.Signature
 	}
 	raw, err := json.Marshal(v)
 	if err != nil {

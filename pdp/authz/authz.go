@@ -238,6 +238,8 @@ type Verdict struct {
 	Advice []Obligation `json:"advice,omitempty"`
 	// Grant is the id of the grant that permitted, or empty.
 	Grant string `json:"grant,omitempty"`
+	// Emergency is the id of the emergency that permitted, or empty.
+	Emergency string `json:"emergency,omitempty"`
 	// Areas lists the areas of a coarse question that were allowed, sorted.
 	Areas []string `json:"areas,omitempty"`
 	// ValidUntil is the first instant at which time alone may change the
@@ -336,6 +338,8 @@ const (
 	BadRequest Code = "bad_request"
 	// NotConferrable: an admin would give away a right that they do not hold there themselves.
 	NotConferrable Code = "not_conferrable"
+	// NothingToDo: what is asked for is done already, or over.
+	NothingToDo Code = "nothing_to_do"
 	// TooLarge: the request or its record exceeds a limit.
 	TooLarge Code = "too_large"
 

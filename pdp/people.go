@@ -1,0 +1,512 @@
+package pdp
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp/audit"
+	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
+)
+
+// Asking is who asks for something of their own: a grant, a signature, an
+// emergency. The pack decides it, as it decides everything that people do.
+type Asking struct {
+	// Subject is the person's principal, verified.
+	Subject authz.Subject
+	// Caller is the program that they use.
+	Caller authz.Caller
+	// Why and Ticket are kept with the change.
+	Why, Ticket string
+}
+
+// Actions that the pack decides, on resources of kind grant and emergency.
+const (
+	ActionRequestGrant    = "grant.request"
+	ActionApproveGrant    = "grant.approve"
+	ActionRevokeGrant     = "grant.revoke"
+	ActionViewGrant       = "grant.view"
+	ActionOpenEmergency   = "emergency.open"
+	ActionEndEmergency    = "emergency.end"
+	ActionReviewEmergency = "emergency.review"
+)
+
+// Delegated is a grant as its parties see it.
+type Delegated struct {
+	hierarchy.GrantFact
+	State hierarchy.GrantState
+	// Obligations are what the caller must do now; it performs all of them.
+	Obligations []authz.Obligation
+	Record      string // of the change or of the decision that lets it be seen
+	Revision    uint64
+}
+
+// GrantRequest is a grant that somebody asks for. Of Grant these count: ID (made
+// up when empty), Type, Grantor (the subject when zero), Grantee, Subject, Scope,
+// Purpose, Jurisdiction, LegalBasis, Evidence, Parent, MayRedelegate, MaxDepth,
+// Source, External.
+type GrantRequest struct {
+	Grant hierarchy.Grant
+	// From is when it begins, no earlier than it is asked for; 0 means now. To
+	// is its end; 0 means that it has none but by majority.
+	From, To hierarchy.Instant
+	// CoSigners must sign where the pack says so.
+	CoSigners []hierarchy.ID
+}
+
+// RequestGrant asks for a grant. Whose signatures it takes is the pack's to say
+// (grantTypes.needs); those that the asker can give are given at once, as far as
+// the pack lets them sign. What nobody need sign is active at once.
+//
+// A grant about a minor who is not of the age of assent yet ends on the day they
+// are: it can be asked for again then, with their assent.
+func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Delegated, error) {
+	id := q.Grant.ID
+	if id == "" {
+		id = newID("g-")
+	}
+	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
+		g := q.Grant
+		g.ID = id
+		if g.Grantor.IsZero() {
+			g.Grantor = g.Subject
+		}
+		e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindGrant, Valid: hierarchy.Interval{From: q.From, To: q.To}, Grant: &g}
+		if e.Valid.From == 0 {
+			e.Valid.From = w.now
+		}
+		if e.Valid.To == 0 {
+			e.Valid.To = hierarchy.Forever
+		}
+		if e.Valid.From < w.now {
+			return deed{}, &hierarchy.Refusal{Code: "grant_backdated", Text: "a grant begins no earlier than it is asked for"}
+		}
+		if err := need(w, view, &e, q.CoSigners); err != nil {
+			return deed{}, err
+		}
+		d := deed{asks: []*asked{p.question(w, a, ActionRequestGrant, policies.KindGrant, id, &e)}}
+		var signatures []hierarchy.Event
+		for _, n := range g.Needs {
+			if n.By != who && !slices.Contains(view.Persons(who), n.By) {
+				continue
+			}
+			s := signature(id, n, who, e.Valid.From)
+			ask := p.question(w, a, ActionApproveGrant, policies.KindGrant, id, &e)
+			d.asks, signatures = append(d.asks, ask), append(signatures, s)
+		}
+		d.events = func(allowed []bool) []hierarchy.Event {
+			events := []hierarchy.Event{e}
+			for i, s := range signatures {
+				if allowed[i+1] {
+					events = append(events, s)
+				}
+			}
+			return events
+		}
+		return d, nil
+	})
+	if err != nil {
+		return Delegated{}, err
+	}
+	return p.delegated(id, verdict, changed)
+}
+
+// need fills in whose signatures a grant takes, and lets one about a minor end
+// where they begin to have a say.
+func need(w world, view hierarchy.View, e *hierarchy.Event, coSigners []hierarchy.ID) error {
+	g, cat := e.Grant, w.set.Catalogue()
+	gt := cat.GrantTypes[g.Type]
+	if gt == nil {
+		return &hierarchy.Refusal{Code: "grant_type_unknown", Text: "the pack has no grant type of this name"}
+	}
+	g.Needs = nil
+	add := func(as hierarchy.Signer, by hierarchy.ID) {
+		if n := (hierarchy.Need{As: as, By: by}); !slices.Contains(g.Needs, n) {
+			g.Needs = append(g.Needs, n)
+		}
+	}
+	for _, n := range gt.Needs {
+		switch n {
+		case "grantor":
+			add(hierarchy.SignerGrantor, g.Grantor)
+		case "subject":
+			add(hierarchy.SignerSubject, g.Subject)
+		case "verifier":
+			add(hierarchy.SignerVerifier, hierarchy.ID{})
+		case "co-signer":
+			if len(coSigners) == 0 {
+				return &hierarchy.Refusal{Code: "co_signer_missing", Text: "a grant of this type takes the signature of somebody else too: name them as co-signers"}
+			}
+			for _, by := range coSigners {
+				if by == g.Grantee {
+					return &hierarchy.Refusal{Code: "co_signer_missing", Text: "the grantee is no co-signer of their own grant"}
+				}
+				add(hierarchy.SignerCoSigner, by)
+			}
+		case "assent":
+			from, asked, err := assent(cat, view, g.Subject)
+			if err != nil {
+				return err
+			}
+			switch {
+			case !asked:
+			case from <= e.Valid.From:
+				add(hierarchy.SignerSubject, g.Subject)
+			default:
+				e.Valid.To = min(e.Valid.To, from)
+			}
+		}
+	}
+	return nil
+}
+
+// assent returns from when on a person must agree to grants about them; asked is
+// false where the law of the place does not say.
+func assent(cat *policies.Catalogue, view hierarchy.View, person hierarchy.ID) (from hierarchy.Instant, asked bool, err error) {
+	n, _, ok := view.Node(person)
+	if !ok || n.Person == nil || n.Person.BirthDate == "" {
+		return 0, true, nil // whose age is unknown must agree
+	}
+	law, ok := lawOf(cat, n.Person.Jurisdiction)
+	if !ok || law.Assent == 0 {
+		return 0, false, nil
+	}
+	zone, err := hierarchy.Zone(law.Zone)
+	if err != nil {
+		return 0, false, err
+	}
+	from, err = hierarchy.Majority(n.Person.BirthDate, law.Assent, zone)
+	return from, true, err
+}
+
+func signature(grant string, n hierarchy.Need, who hierarchy.ID, from hierarchy.Instant) hierarchy.Event {
+	if n.As == hierarchy.SignerVerifier {
+		n.By = who
+	}
+	return hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindSignature, Valid: hierarchy.Interval{From: from, To: hierarchy.Forever},
+		Signature: &hierarchy.Signature{Grant: grant, Need: n, Principal: who}}
+}
+
+// SignGrant signs a grant, as what the pack and the grant let the asker sign it.
+// Somebody who can sign it in several ways says which.
+func (p *PDP) SignGrant(ctx context.Context, a Asking, id string, as hierarchy.Signer) (Delegated, error) {
+	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
+		draft := signature(id, hierarchy.Need{As: as, By: who}, who, w.now)
+		d := deed{asks: []*asked{p.question(w, a, ActionApproveGrant, policies.KindGrant, id, &draft)}}
+		f, ok := view.Grant(id)
+		if !ok {
+			return d, nil // a recorded deny
+		}
+		d.events = func([]bool) []hierarchy.Event {
+			var events []hierarchy.Event
+			for _, n := range f.Needs {
+				persons := view.Persons(who)
+				held := slices.ContainsFunc(view.Assignments(who), func(x hierarchy.AssignmentFact) bool { return x.Node == n.By })
+				if n.As == as && (n.By.IsZero() || n.By == who || slices.Contains(persons, n.By) || held) {
+					// One that was given and has not ended is not given twice.
+					if !slices.ContainsFunc(view.Signatures(id), func(s hierarchy.SignatureFact) bool {
+						return s.As == as && (s.By == n.By || n.By.IsZero()) && s.Valid.Holds(w.now)
+					}) {
+						events = append(events, signature(id, n, who, w.now))
+					}
+				}
+			}
+			return events
+		}
+		return d, nil
+	})
+	if err != nil {
+		return Delegated{}, err
+	}
+	return p.delegated(id, verdict, changed)
+}
+
+// RevokeGrant ends a grant now, and with it those made from it. One that has not
+// begun, or only been asked for, never was.
+func (p *PDP) RevokeGrant(ctx context.Context, a Asking, id string) (Delegated, error) {
+	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, _ hierarchy.ID) (deed, error) {
+		d := deed{asks: []*asked{p.question(w, a, ActionRevokeGrant, policies.KindGrant, id, nil)}}
+		f, ok := view.Grant(id)
+		if !ok || f.Voided {
+			return d, nil
+		}
+		d.events = func([]bool) []hierarchy.Event {
+			switch e := (hierarchy.Event{Kind: hierarchy.KindGrant, Fact: f.Fact}); {
+			case f.Valid.To <= w.now:
+				return nil
+			case f.Valid.From < w.now:
+				e.Op, e.At = hierarchy.End, w.now
+				return []hierarchy.Event{e}
+			default:
+				e.Op = hierarchy.Void
+				return []hierarchy.Event{e}
+			}
+		}
+		return d, nil
+	})
+	if err != nil {
+		return Delegated{}, err
+	}
+	return p.delegated(id, verdict, changed)
+}
+
+// delegated returns a grant as it stands after a change.
+func (p *PDP) delegated(id string, v authz.Verdict, c Changed) (Delegated, error) {
+	now, err := p.clock.now()
+	if err != nil {
+		return Delegated{}, err
+	}
+	f, ok := p.View(now, c.Revision).Grant(id)
+	if !ok {
+		return Delegated{}, &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the grant cannot be read back"}
+	}
+	return Delegated{GrantFact: f, State: f.State(now), Obligations: v.Obligations, Record: c.Record, Revision: c.Revision}, nil
+}
+
+// OpenEmergency opens an emergency for the asker ("break glass"), on the records
+// of whoever owns the node that x names. Of x, Node, Reason (one of the pack's),
+// Text and Ticket count.
+func (p *PDP) OpenEmergency(ctx context.Context, a Asking, x hierarchy.Emergency) (hierarchy.EmergencyFact, authz.Verdict, Changed, error) {
+	id := newID("e-")
+	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
+		access := w.set.Catalogue().Emergency
+		switch {
+		case access == nil:
+			return deed{}, &hierarchy.Refusal{Code: "emergency_unknown", Text: "the pack knows no emergencies"}
+		case !slices.Contains(access.Reasons, x.Reason):
+			return deed{}, &hierarchy.Refusal{Code: "reason_unknown", Text: "the reason is one of " + strings.Join(access.Reasons, ", ")}
+		case strings.TrimSpace(x.Text) == "":
+			return deed{}, &hierarchy.Refusal{Code: "text_missing", Text: "write what the emergency is: the privacy office reads it"}
+		}
+		x := x
+		x.ID, x.Principal = id, who
+		if owners := view.Owners(x.Node); len(owners) > 0 {
+			x.Person = owners[0]
+		}
+		e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindEmergency, Emergency: &x,
+			Valid: hierarchy.Interval{From: w.now, To: w.now + hierarchy.Instant(access.Minutes)*hierarchy.Instant(time.Minute/time.Millisecond)}}
+		return deed{asks: []*asked{p.question(w, a, ActionOpenEmergency, policies.KindEmergency, id, &e)},
+			events: func([]bool) []hierarchy.Event { return []hierarchy.Event{e} }}, nil
+	})
+	if err != nil {
+		return hierarchy.EmergencyFact{}, authz.Verdict{}, Changed{}, err
+	}
+	f, err := p.emergency(id, changed)
+	return f, verdict, changed, err
+}
+
+// EndEmergency ends an emergency before its time.
+func (p *PDP) EndEmergency(ctx context.Context, a Asking, id string) (hierarchy.EmergencyFact, Changed, error) {
+	return p.closing(ctx, a, ActionEndEmergency, id, func(w world, f hierarchy.EmergencyFact, _ hierarchy.ID) []hierarchy.Event {
+		if !f.Valid.Holds(w.now) || f.Valid.From == w.now {
+			return nil
+		}
+		return []hierarchy.Event{{Op: hierarchy.End, Kind: hierarchy.KindEmergency, Fact: f.Fact, At: w.now}}
+	})
+}
+
+// ReviewEmergency closes the case of an emergency: its outcome is "justified" or
+// "unjustified".
+func (p *PDP) ReviewEmergency(ctx context.Context, a Asking, id, outcome, text string) (hierarchy.EmergencyFact, Changed, error) {
+	return p.closing(ctx, a, ActionReviewEmergency, id, func(w world, f hierarchy.EmergencyFact, who hierarchy.ID) []hierarchy.Event {
+		return []hierarchy.Event{{Op: hierarchy.Assert, Kind: hierarchy.KindReview, Valid: hierarchy.Interval{From: w.now, To: hierarchy.Forever},
+			Review: &hierarchy.Review{Emergency: id, By: who, Outcome: outcome, Text: text}}}
+	})
+}
+
+func (p *PDP) closing(ctx context.Context, a Asking, action, id string, events func(world, hierarchy.EmergencyFact, hierarchy.ID) []hierarchy.Event) (hierarchy.EmergencyFact, Changed, error) {
+	_, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
+		d := deed{asks: []*asked{p.question(w, a, action, policies.KindEmergency, id, nil)}}
+		if f, ok := view.Emergency(id); ok {
+			d.events = func([]bool) []hierarchy.Event { return events(w, f, who) }
+		}
+		return d, nil
+	})
+	if err != nil {
+		return hierarchy.EmergencyFact{}, Changed{}, err
+	}
+	f, err := p.emergency(id, changed)
+	return f, changed, err
+}
+
+func (p *PDP) emergency(id string, c Changed) (hierarchy.EmergencyFact, error) {
+	now, err := p.clock.now()
+	if err != nil {
+		return hierarchy.EmergencyFact{}, err
+	}
+	f, ok := p.View(now, c.Revision).Emergency(id)
+	if !ok {
+		return hierarchy.EmergencyFact{}, &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the emergency cannot be read back"}
+	}
+	return f, nil
+}
+
+// MaxListed is how many grants one listing shows at most.
+const MaxListed = 200
+
+// Grants returns the grants that the asker is the grantee or the subject of, by
+// id, as far as the pack lets them see each. The listing is one
+// recorded decision.
+func (p *PDP) Grants(ctx context.Context, a Asking) ([]Delegated, error) {
+	return p.grants(ctx, a, func(view hierarchy.View, who hierarchy.ID) []hierarchy.GrantFact {
+		found := view.GrantsOf(who)
+		for _, person := range view.Persons(who) {
+			found = append(found, view.GrantsOf(person)...)
+		}
+		return found
+	})
+}
+
+// Grant returns one grant, as far as the pack lets the asker see it.
+func (p *PDP) Grant(ctx context.Context, a Asking, id string) (Delegated, error) {
+	list, err := p.grants(ctx, a, func(view hierarchy.View, _ hierarchy.ID) []hierarchy.GrantFact {
+		if f, ok := view.Grant(id); ok {
+			return []hierarchy.GrantFact{f}
+		}
+		return []hierarchy.GrantFact{{Grant: hierarchy.Grant{ID: id}}} // a recorded deny
+	})
+	if err != nil {
+		return Delegated{}, err
+	}
+	if len(list) == 0 {
+		return Delegated{}, &authz.Error{Kind: authz.Refused, Code: authz.UnknownResource, Text: "there is no such grant, or you may not see it"}
+	}
+	return list[0], nil
+}
+
+func (p *PDP) grants(ctx context.Context, a Asking, find func(hierarchy.View, hierarchy.ID) []hierarchy.GrantFact) ([]Delegated, error) {
+	_, delivery := authz.Deliver(ctx)
+	defer delivery.Done()
+	cur := p.flights.take(&p.current, delivery)
+	w, err := p.world(cur)
+	if err != nil {
+		return nil, err
+	}
+	view := w.graph.At(w.now, w.rev, w.confers)
+	found := find(view, w.asker(a.Subject))
+	slices.SortFunc(found, func(x, y hierarchy.GrantFact) int { return strings.Compare(x.ID, y.ID) })
+	found = slices.CompactFunc(found, func(x, y hierarchy.GrantFact) bool { return x.ID == y.ID })
+	if len(found) > MaxListed {
+		found = found[:MaxListed]
+	}
+	rec := recording{kind: audit.Decision, world: w, head: cur.head}
+	out := []Delegated{}
+	for _, f := range found {
+		ask := p.question(w, a, ActionViewGrant, policies.KindGrant, f.ID, nil)
+		j := w.judge(ask)
+		rec.items = append(rec.items, item{ask, j})
+		if d := authz.Enforce(authz.Decision{Verdict: j.verdict}, a.Caller); d.Allowed() {
+			out = append(out, Delegated{GrantFact: f, State: f.State(w.now), Obligations: d.Obligations, Revision: w.rev})
+		}
+	}
+	if len(rec.items) == 0 {
+		return out, nil
+	}
+	seq, err := p.append(ctx, &rec)
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		out[i].Record = audit.ID(seq)
+	}
+	if !delivery.Leave() {
+		return nil, &authz.Error{Kind: authz.Outage, Code: authz.Superseded, Text: "a change overtook the answer: ask again"}
+	}
+	return out, nil
+}
+
+// deed is something that somebody asks to do: the pack must allow the first
+// question; what it says to the others decides which events are made.
+type deed struct {
+	asks   []*asked
+	events func(allowed []bool) []hierarchy.Event
+}
+
+// act decides what somebody asks to do and does it, as one record and one
+// revision. What is denied is recorded and refused with the verdict's code.
+func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View, hierarchy.ID) (deed, error)) (authz.Verdict, Changed, error) {
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	cur := p.current.Load()
+	w, err := p.world(cur)
+	if err != nil {
+		return authz.Verdict{}, Changed{}, err
+	}
+	view := w.graph.At(w.now, w.rev, w.confers)
+	d, err := plan(w, view, w.asker(a.Subject))
+	if err != nil {
+		return authz.Verdict{}, Changed{}, err
+	}
+	rec := recording{kind: audit.Change, world: w, head: cur.head}
+	allowed := make([]bool, len(d.asks))
+	for i, ask := range d.asks {
+		j := w.judge(ask)
+		rec.items = append(rec.items, item{ask, j})
+		allowed[i] = authz.Enforce(authz.Decision{Verdict: j.verdict}, a.Caller).Allowed()
+	}
+	first := authz.Enforce(authz.Decision{Verdict: rec.items[0].verdict}, a.Caller)
+	if !first.Allowed() {
+		rec.kind = audit.Decision
+		seq, err := p.append(ctx, &rec)
+		if err != nil {
+			return authz.Verdict{}, Changed{}, err
+		}
+		return authz.Verdict{}, Changed{}, &authz.Error{Kind: authz.Refused, Code: first.Code, Text: "this is not permitted (record " + audit.ID(seq) + ")"}
+	}
+	var events []hierarchy.Event
+	if d.events != nil {
+		events = d.events(allowed)
+	}
+	if len(events) == 0 {
+		return authz.Verdict{}, Changed{}, &authz.Error{Kind: authz.Refused, Code: authz.NothingToDo, Text: "there is nothing to do: it is done already, or over"}
+	}
+	if events, err = complete(w, events); err != nil {
+		return authz.Verdict{}, Changed{}, err
+	}
+	batch := &hierarchy.Batch{Time: w.now, Events: events, Provenance: hierarchy.Provenance{
+		Who: rec.items[0].principal, Right: strings.Join(first.Reasons, " "), Why: a.Why, Ticket: a.Ticket}}
+	changed, err := p.commit(ctx, &rec, batch)
+	return first.Verdict, changed, err
+}
+
+// asker resolves who asks, or returns the zero ID: the question is then denied.
+func (w world) asker(s authz.Subject) hierarchy.ID {
+	pt := w.set.Catalogue().Principals[s.Type]
+	if pt == nil || !s.IsVerified() {
+		return hierarchy.ID{}
+	}
+	j := &judging{world: w, asked: &asked{Subject: askedSubject{Type: s.Type, ID: s.ID, Issuer: s.Issuer}}, cat: w.set.Catalogue(),
+		view: w.graph.At(w.now, w.rev, w.confers), principalType: pt, resource: &policies.ResourceType{Kind: policies.KindWard}}
+	if j.resolveSubject() != "" {
+		return hierarchy.ID{}
+	}
+	return j.principal
+}
+
+// question asks the pack about a grant or an emergency.
+func (p *PDP) question(w world, a Asking, action string, kind policies.ResourceKind, id string, draft *hierarchy.Event) *asked {
+	typ := string(kind)
+	for name, rt := range w.set.Catalogue().Resources {
+		if rt.Kind == kind { // there is at most one
+			typ = name
+		}
+	}
+	return &asked{Caller: a.Caller.Name, Verified: a.Subject.IsVerified(), Performs: a.Caller.Performs,
+		Subject: askedSubject{Type: a.Subject.Type, ID: a.Subject.ID, Issuer: a.Subject.Issuer, Assurance: a.Subject.Assurance},
+		Action:  action, Resource: askedResource{Type: typ, ID: id}, Draft: draft}
+}
+
+// newID returns an id that nobody can guess: 16 characters after the prefix.
+func newID(prefix string) string {
+	var b [10]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		panic(fmt.Sprintf("pdp: no randomness: %v", err)) // the system cannot go on
+	}
+	return prefix + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}

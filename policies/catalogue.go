@@ -150,8 +150,8 @@ type Attribute struct {
 	From     Source
 	Required bool // not optional in the schema
 	// Type is the Cedar type as text: Bool, Long, String, datetime, ipaddr, the
-	// full name of an entity type (an enumeration, unless Ward gives it), or
-	// Set<…> of those.
+	// full name of an entity type (an enumeration, or what Ward gives, or a
+	// principal that is sent by its key), or Set<…> of those.
 	Type string
 	// Enum holds the values of an enumeration, sorted.
 	Enum []string
@@ -168,10 +168,10 @@ type Action struct {
 	Properties            map[string]*Attribute // sent, and read as context.action
 	// Context holds the sent attributes that this very action's schema has in its
 	// context. Ward's own actions have none.
-	Context map[string]*Attribute
-	Coarse  bool // asked of features and routes only
-	// Settings tells that its context has the tenant's settings.
-	Settings bool
+	Context    map[string]*Attribute
+	Capability bool // its schema has context.capability
+	Settings   bool // and context.settings
+	Coarse     bool // asked of features and routes only
 }
 
 // Module is a micro-frontend or service that a tenant may have.

@@ -115,7 +115,7 @@ func compileOverlay(set *Set, tenant string, files map[string][]byte, diags *Dia
 		seen[pol.ID] = pol
 		c.overlay(pol)
 		c.tags(pol, asked, held)
-		pol.ID = tenant + "/" + pol.ID
+		pol.ID, pol.Tenant = tenant+"/"+pol.ID, tenant
 	}
 	if slices.ContainsFunc(diags.Findings, func(d Diagnostic) bool { return !checked[d.Code] }) {
 		return nil

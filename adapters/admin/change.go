@@ -417,7 +417,7 @@ func (h *Handler) listPolicies(r *http.Request, who Who) (any, error) {
 	}
 	g := h.PDP.Graph()
 	view := h.PDP.View(0, 0)
-	_, active, _ := view.Activation()
+	_, active, _ := view.Activation("")
 	out := PolicySets{Sets: []PolicySet{}}
 	for f := range view.Facts(hierarchy.KindActivation) {
 		s := PolicySet{Revision: f.ID.Revision, Digest: f.Event.Activation.Digest, Name: f.Event.Activation.Name, Active: f.ID == active}

@@ -305,6 +305,9 @@ func (c *setCache) get(ctx context.Context, digest string) (*policies.Set, error
 		return nil, fmt.Errorf("policy set %s: %w", short(digest), err)
 	}
 	s, err := policies.Open(archive)
+	if err == nil && s.Digest() != digest {
+		err = hierarchy.ErrCorrupt
+	}
 	if err != nil {
 		return nil, fmt.Errorf("policy set %s: %w", short(digest), err)
 	}
@@ -338,8 +341,14 @@ func (c *setCache) overlay(ctx context.Context, set *policies.Set, tenant, diges
 		return nil, fmt.Errorf("overlay %s of tenant %s: %w", short(digest), tenant, err)
 	}
 	o, err := policies.OpenOverlay(in.set, tenant, archive)
+	switch {
+	case err != nil:
+		err = errUnfit
+	case o.Digest() != digest:
+		err = hierarchy.ErrCorrupt
+	}
 	if err != nil {
-		return nil, fmt.Errorf("overlay %s of tenant %s: %w", short(digest), tenant, errUnfit)
+		return nil, fmt.Errorf("overlay %s of tenant %s: %w", short(digest), tenant, err)
 	}
 	if len(in.overlays) >= maxOverlays {
 		clear(in.overlays)

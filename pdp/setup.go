@@ -209,21 +209,25 @@ func (p *PDP) ActivateOverlay(ctx context.Context, c Change, tenant string, file
 	if err != nil {
 		return Changed{}, nil, err
 	}
-	c.prepare = func(ctx context.Context, cur *pair) error {
-		if err := p.storeArchive(ctx, o.Archive()); err != nil {
-			return err
-		}
-		now, err := p.sets.overlay(ctx, cur.set, tenant, o.Digest())
-		switch {
-		case errors.Is(err, errUnfit), err == nil && now.Check() != nil:
-			return overlayInvalid("another policy set came into force, and the overlay of tenant " + tenant + " does not fit it")
-		case err != nil:
-			return unreadable(err)
-		}
-		return nil
-	}
+	c.prepare = func(ctx context.Context, cur *pair) error { return p.prepareOverlay(ctx, o, cur) }
 	done, err := p.changeOverlay(ctx, c, hierarchy.Activation{Digest: o.Digest(), Tenant: tenant})
 	return done, o, err
+}
+
+// prepareOverlay stores an overlay, and compiles it against the set that is in
+// force by now.
+func (p *PDP) prepareOverlay(ctx context.Context, o *policies.Overlay, cur *pair) error {
+	if err := p.storeArchive(ctx, o.Archive()); err != nil {
+		return err
+	}
+	now, err := p.sets.overlay(ctx, cur.set, o.Tenant(), o.Digest())
+	switch {
+	case errors.Is(err, errUnfit), err == nil && now.Check() != nil:
+		return overlayInvalid("another policy set came into force, and the overlay of tenant " + o.Tenant() + " does not fit it")
+	case err != nil:
+		return unreadable(err)
+	}
+	return nil
 }
 
 // RemoveOverlay takes a tenant's overlay out of force.

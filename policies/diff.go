@@ -115,4 +115,3 @@ func capabilitiesOf(c *Catalogue) map[string]bool {
 	maps.Copy(out, heldBy(c))
 	return out
 }
-

@@ -22,6 +22,8 @@ const (
 	DifferenceModule     = "module"
 	DifferenceFeature    = "feature"
 	DifferenceRoute      = "route"
+	DifferenceSetting    = "setting"
+	DifferenceRule       = "rule" // selfRole, familyGrants, runOut, emergency
 
 	DifferenceAdded   = "added"
 	DifferenceRemoved = "removed"
@@ -60,6 +62,8 @@ func Diff(a, b *Set) []Difference {
 	compare(&out, DifferenceModule, x.Modules, y.Modules, same[*Module], none)
 	compare(&out, DifferenceFeature, x.Features, y.Features, same[*Feature], func(f *Feature) string { return f.Module })
 	compare(&out, DifferenceRoute, x.Routes, y.Routes, same[*Route], func(r *Route) string { return r.Module })
+	compare(&out, DifferenceSetting, x.Settings, y.Settings, same[*Setting], none)
+	compare(&out, DifferenceRule, rulesOf(x), rulesOf(y), same[any], none)
 	return out
 }
 
@@ -97,6 +101,24 @@ func rolesOf(c *Catalogue) map[string]Role {
 	out := map[string]Role{}
 	for _, r := range c.Roles {
 		out[r.Name] = r
+	}
+	return out
+}
+
+// rulesOf returns what the catalogue says once, as far as it does.
+func rulesOf(c *Catalogue) map[string]any {
+	out := map[string]any{}
+	if c.SelfRole != "" {
+		out["selfRole"] = c.SelfRole
+	}
+	if len(c.FamilyGrants) > 0 {
+		out["familyGrants"] = c.FamilyGrants
+	}
+	if c.RunOut != "" {
+		out["runOut"] = c.RunOut
+	}
+	if c.Emergency != nil {
+		out["emergency"] = *c.Emergency
 	}
 	return out
 }

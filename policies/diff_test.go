@@ -44,6 +44,11 @@ func TestDiff(t *testing.T) {
 	if d := Diff(base, base); len(d) > 0 {
 		t.Errorf("a set differs from itself by %v", d)
 	}
+	// What the catalogue says once.
+	self := compiled(edit{"roles.yaml", "", "reader: {capabilities: [doc.view]}\n"}, edit{"catalogue.yaml", "context:", "links: {self: reader}\ncontext:"})
+	if d := Diff(compiled(edit{"roles.yaml", "", "reader: {capabilities: [doc.view]}\n"}), self); len(d) != 1 || d[0] != (Difference{Kind: DifferenceRule, Change: DifferenceAdded, Name: "selfRole"}) {
+		t.Errorf("a self role: %v", d)
+	}
 	// White space, comments and places do not count.
 	moved := compiled(edit{"roles.yaml", "", "reader: {capabilities: [doc.view]}\n"}, edit{"p.cedar", "", "// more\n\n  " + goodPolicy + "\n@id(\"old\") permit (principal is T::User, action == T::Action::\"doc.edit\", resource is T::Doc);"})
 	if d := Diff(base, moved); len(d) > 0 || base.Digest() == moved.Digest() {

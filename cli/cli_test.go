@@ -52,6 +52,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("UID", strconv.Itoa(os.Getuid()))
 			e.Setenv("PACKS", packs)
+			e.Setenv("PBM", filepath.Join(packs, "../../policies/pbm/pack"))
 			e.Setenv("NO_COLOR", "1")
 			return nil
 		},

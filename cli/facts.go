@@ -576,7 +576,7 @@ func tenantID(s string) (hierarchy.ID, error) {
 	}
 	id, err := node("tenant", s)
 	if err == nil && id.Type != hierarchy.TenantType {
-		err = invalid("such as Tenant:acme", "modules are a tenant's")
+		err = invalid("such as Tenant:acme", "%s is no tenant", id)
 	}
 	return id, err
 }

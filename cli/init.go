@@ -316,7 +316,7 @@ type invalidSet struct {
 
 func (e *invalidSet) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "the policy set has %d findings", len(e.Findings))
+	fmt.Fprintf(&b, "the policies have %d findings", len(e.Findings))
 	for _, f := range e.Findings {
 		fmt.Fprintf(&b, "\n%s/%s", e.prefix, f)
 	}

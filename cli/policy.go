@@ -14,9 +14,10 @@ import (
 )
 
 func newPolicyCommand(a *app) *cobra.Command {
-	return group("policy", "Policy sets: check, test, activate, look at",
+	return group("policy", "Policy sets: check, test, compare, activate, look at",
 		"  ward policy check ./pack && ward policy test ./pack\n  ward policy activate ./pack --why \"broker rule\" --ticket CH-16",
-		newPolicyCheckCommand(a), newPolicyTestCommand(a), newPolicyActivateCommand(a), newPolicyListCommand(a), newPolicyShowCommand(a))
+		newPolicyCheckCommand(a), newPolicyTestCommand(a), newPolicyDiffCommand(a), newPolicyActivateCommand(a), newPolicyRollbackCommand(a),
+		newPolicyListCommand(a), newPolicyShowCommand(a), newPolicyOverlayCommand(a))
 }
 
 func newPolicyCheckCommand(a *app) *cobra.Command {
@@ -45,19 +46,31 @@ func newPolicyCheckCommand(a *app) *cobra.Command {
 			if !ok {
 				return err
 			}
-			for _, f := range bad.Findings {
-				out.Findings = append(out.Findings, finding{bad.prefix + "/" + f.File, f.Line, f.Column, f.Code, f.Text})
-			}
-			if err := a.show(out, func(w io.Writer) {
-				for _, f := range bad.Findings {
-					fmt.Fprintf(w, "%s/%s\n", bad.prefix, f)
-				}
-			}); err != nil {
-				return err
-			}
-			return failf(exitInvalid, "", "%d findings", len(out.Findings))
+			out.Findings = bad.list()
+			return a.showFindings(out, out.Findings)
 		},
 	}
+}
+
+// list is the findings as they are shown, with the folder before each file.
+func (e *invalidSet) list() []finding {
+	var out []finding
+	for _, f := range e.Findings {
+		out = append(out, finding{e.prefix + "/" + f.File, f.Line, f.Column, f.Code, f.Text})
+	}
+	return out
+}
+
+// showFindings prints findings, which v holds, and fails.
+func (a *app) showFindings(v any, findings []finding) error {
+	if err := a.show(v, func(w io.Writer) {
+		for _, f := range findings {
+			fmt.Fprintf(w, "%s:%d:%d: %s: %s\n", f.File, f.Line, f.Column, f.Code, f.Text)
+		}
+	}); err != nil {
+		return err
+	}
+	return failf(exitInvalid, "", "%d findings", len(findings))
 }
 
 type finding struct {
@@ -173,9 +186,7 @@ func newPolicyActivateCommand(a *app) *cobra.Command {
 			if err := client.Post(cmd.Context(), "/v1/activate", admin.Activation{Archive: set.Archive(), Reason: r.Reason}, &done); err != nil {
 				return err
 			}
-			return a.show(done, func(w io.Writer) {
-				fmt.Fprintf(w, "%s %s is in force\trevision %d\trecord %s\n", done.Name, short(done.Digest), done.Revision, done.Record)
-			})
+			return a.showActivated(done)
 		},
 	}
 	r.add(c)
@@ -184,7 +195,7 @@ func newPolicyActivateCommand(a *app) *cobra.Command {
 
 func newPolicyListCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the policy sets that were ever in force",
+		Use: "list", Short: "List the policy sets, and the tenants' overlays, that were ever in force",
 		Example: "  ward policy list\n  ward policy list -o ndjson",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -202,7 +213,14 @@ func newPolicyListCommand(a *app) *cobra.Command {
 					if s.Active {
 						mark = "in force"
 					}
-					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Revision, s.Name, short(s.Digest), s.At, s.Who, mark, s.Why)
+					name := s.Name
+					if s.Tenant != "" {
+						name = "overlay " + s.Tenant
+						if s.Digest == "" {
+							mark = "removed"
+						}
+					}
+					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Revision, name, short(s.Digest), s.At, s.Who, mark, s.Why)
 				}
 			})
 		},
@@ -212,15 +230,15 @@ func newPolicyListCommand(a *app) *cobra.Command {
 func newPolicyShowCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "show [DIGEST|REVISION]", Short: "Show the policies of a set, by default the one in force",
+		Long:    "A set is named by the start of its digest, or by a revision at which it was in force.",
 		Example: "  ward policy show\n  ward policy show sha256:1f3a9b\n  ward policy show 12 -o json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var q admin.ShowPolicies
 			if len(args) == 1 {
-				if n, err := strconv.ParseUint(args[0], 10, 32); err == nil && len(args[0]) < 6 {
-					q.Revision = n
-				} else if q.Digest = args[0]; len(strings.TrimPrefix(args[0], "sha256:")) < 6 {
-					return failf(exitFailure, "ward policy list shows digests", "give at least six digits of a digest, or a revision")
+				var err error
+				if q, err = setNamed(args[0]); err != nil {
+					return err
 				}
 			}
 			c, err := a.client(cmd.Context())
@@ -233,14 +251,28 @@ func newPolicyShowCommand(a *app) *cobra.Command {
 			}
 			return a.show(got, func(w io.Writer) {
 				fmt.Fprintf(w, "%s\t%s\n", got.Name, got.Digest)
-				for _, p := range got.Policies {
-					duties := obligations(p.Obligations)
-					if duties != "" {
-						duties = "must " + duties
-					}
-					fmt.Fprintf(w, "%s\t%s\t%s:%d\t%s\n", p.Effect, p.ID, p.File, p.Line, duties)
-				}
+				policyRows(w, got.Policies)
 			})
 		},
 	}
+}
+
+func policyRows(w io.Writer, list []admin.Policy) {
+	for _, p := range list {
+		duties := obligations(p.Obligations)
+		if duties != "" {
+			duties = "must " + duties
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s:%d\t%s\n", p.Effect, p.ID, p.File, p.Line, duties)
+	}
+}
+
+// setNamed reads the start of a digest, or a revision.
+func setNamed(s string) (q admin.ShowPolicies, err error) {
+	if n, err := strconv.ParseUint(s, 10, 32); err == nil && n > 0 && len(s) < 6 {
+		q.Revision = n
+	} else if q.Digest = s; len(strings.TrimPrefix(s, "sha256:")) < 6 || strings.Trim(strings.TrimPrefix(s, "sha256:"), "0123456789abcdef") != "" {
+		return q, failf(exitFailure, "ward policy list shows digests", "give at least six digits of a digest, or a revision")
+	}
+	return q, nil
 }

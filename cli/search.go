@@ -148,7 +148,7 @@ func sentence(f admin.Fact) string {
 	case "block":
 		return part("principal") + " from " + part("person", "basis")
 	case "activation":
-		return part("name") + " " + short(str(f, "digest"))
+		return strings.TrimSpace(part("name", "tenant") + " " + short(str(f, "digest")))
 	}
 	return ""
 }

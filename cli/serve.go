@@ -398,6 +398,9 @@ checkpoint in -o json is signed; kept elsewhere, it anchors ward audit verify.`,
 					ready = "no: " + st.Reason
 				}
 				rows(w, "ready", ready, "revision", itoa(st.Revision), "head", st.Head.String(), "policy set", st.SetName+" "+short(st.Set), "records", itoa(st.Records), "version", st.Version)
+				for _, o := range st.Overlays {
+					rows(w, "overlay", o.Tenant+" "+short(o.Digest))
+				}
 				for _, m := range st.Imports {
 					rows(w, "open import", m)
 				}

@@ -442,13 +442,22 @@ func (e *Event) factValid() error {
 	case KindReview:
 		return e.Review.valid()
 	case KindActivation:
-		d := e.Activation.Digest
-		if len(d) != 71 || d[:7] != "sha256:" || !isHex(d[7:]) {
-			return errors.New("digest must be sha256: and 64 hexadecimal digits")
-		}
-		return words("name of a set", []string{e.Activation.Name})
+		return e.Activation.valid()
 	}
 	return errors.New("kind without a field")
+}
+
+func (a *Activation) valid() error {
+	if d := a.Digest; (d != "" || a.Tenant == "") && (len(d) != 71 || d[:7] != "sha256:" || !isHex(d[7:])) {
+		return errors.New("digest must be sha256: and 64 hexadecimal digits")
+	}
+	switch {
+	case a.Tenant == "":
+		return words("name of a set", []string{a.Name})
+	case a.Name != "":
+		return errors.New("a tenant's overlay has no name")
+	}
+	return ids("activation", TenantID(a.Tenant))
 }
 
 func isHex(s string) bool {

@@ -35,7 +35,8 @@ func everyKind() *Batch {
 			assert(during(1, 1+MaxEmergency), Event{Kind: KindEmergency, Emergency: &Emergency{"e-1", mustID("User:dana"), mustID("Person:p"), mustID("Patient:acme/p"), "BTG", "unconscious", "INC1"}}),
 			assert(during(2, Forever), Event{Kind: KindReview, Review: &Review{"e-1", mustID("User:rita"), "justified", "seen"}}),
 			assert(during(2, Forever), Event{Kind: KindSignature, Signature: &Signature{"g-1", Need{SignerCoSigner, mustID("Person:q")}, mustID("User:dana")}}),
-			{Op: Assert, Kind: KindActivation, Activation: &Activation{"sha256:" + strings.Repeat("0f", 32), "pbm"}},
+			{Op: Assert, Kind: KindActivation, Activation: &Activation{Digest: "sha256:" + strings.Repeat("0f", 32), Name: "pbm"}},
+			overlayOf("acme", "sha256:"+strings.Repeat("0e", 32)), overlayOf("acme", ""),
 			endAt(KindEdge, FactID{3, 1}, -5), void(KindGrant, FactID{6, 0}),
 		},
 	}

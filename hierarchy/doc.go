@@ -41,7 +41,7 @@
 // owns. A [Role] holds capabilities, an [Assignment] gives a role to a principal
 // at a node, a [Grant] lets one act for another, a [Block] forbids that, an
 // [Entitlement] gives a tenant a module, an [Activation] puts a policy set in
-// force.
+// force, or a tenant's overlay of one.
 //
 // A tenant's nodes carry its key in their ids, and edges never leave the tenant
 // but from its Tenant node to the Operator; shared nodes lead to shared nodes
@@ -130,7 +130,7 @@
 //	interval_inverted   a valid or service time, or an End, at or before its start
 //	unknown_end         a node, role or parent grant does not exist in (all of) the valid time
 //	unknown_fact        End or Void of what is no fact, is voided, or has ended by then
-//	unknown_tenant      a tenant's node or role without its Tenant node
+//	unknown_tenant      a tenant's node, role or overlay without its Tenant node
 //	tenancy_violation   an edge, assignment, role, grant or import across tenants
 //	cycle               over edges at some instant, over roles, or back up a chain of grants
 //	node_exists         the valid time of another Node fact of the same id overlaps

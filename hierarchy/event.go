@@ -382,13 +382,18 @@ type Review struct {
 	Text      string `json:"text,omitempty"`
 }
 
-// Activation puts a policy set in force from this revision on. Its valid time
-// is ignored: what decides is the last activation at or before a revision.
+// Activation puts a policy set, or the overlay of a tenant, in force from this
+// revision on. Its valid time is ignored: what decides is the last activation
+// of the set, or of the tenant's overlay, at or before a revision.
 type Activation struct {
-	// Digest is the set's digest, "sha256:" and 64 hexadecimal digits, under
-	// which the store holds the set's archive.
-	Digest string `json:"digest"`
-	Name   string `json:"name"`
+	// Digest is that of the set or overlay, "sha256:" and 64 hexadecimal
+	// digits, under which the store holds its archive. Empty with a Tenant: the
+	// tenant has no overlay any more.
+	Digest string `json:"digest,omitempty"`
+	// Name is the set's; an overlay has none.
+	Name string `json:"name,omitempty"`
+	// Tenant is the key of the tenant whose overlay it is; empty for the set.
+	Tenant string `json:"tenant,omitempty"`
 }
 
 // Provenance says where a batch came from.

@@ -137,6 +137,11 @@ func block(v Interval, person, principal string) Event {
 	return assert(v, Event{Kind: KindBlock, Block: &Block{mustID(person), mustID(principal), "refusal"}})
 }
 
+// overlayOf puts a tenant's overlay in force; without a digest it removes it.
+func overlayOf(tenant, digest string) Event {
+	return Event{Op: Assert, Kind: KindActivation, Activation: &Activation{Digest: digest, Tenant: tenant}}
+}
+
 func grant(v Interval, g Grant) Event {
 	if g.Type == "" {
 		g.Type = "caregiver"

@@ -35,8 +35,18 @@ func (w *world) check(i int, e *Event) *Refusal {
 		return w.checkSignature(e.Signature, e.Valid, no)
 	case KindReview:
 		return w.checkReview(e.Review, e.Valid, no)
+	case KindActivation:
+		return w.checkActivation(e.Activation, no)
 	}
-	return nil // an activation builds on nothing here
+	return nil
+}
+
+// checkActivation lets an overlay be taken even from a tenant that is voided.
+func (w *world) checkActivation(a *Activation, no refuser) *Refusal {
+	if a.Tenant != "" && a.Digest != "" && !w.existed(TenantID(a.Tenant), Always) {
+		return no(CodeUnknownTenant, "%s does not exist", TenantID(a.Tenant))
+	}
+	return nil
 }
 
 type refuser func(code, format string, args ...any) *Refusal

@@ -1024,21 +1024,44 @@ func (v View) Entitled(tenant ID, name string) bool {
 	return false
 }
 
-// Activation returns the policy set in force: the last one activated at or
-// before the revision, whatever the instant.
-func (v View) Activation() (Activation, FactID, bool) {
-	g := v.graph()
-	var last *row[activationRow]
-	for _, r := range g.activations.each(0, 1) {
-		if r.visible(v.rev) && (last == nil || cmp.Or(cmp.Compare(r.added.Load(), last.added.Load()), compareFacts(r.id(), last.id())) > 0) {
-			last = r
-		}
-	}
-	if last == nil {
+// Activation returns the policy set in force, or with a tenant's key that
+// tenant's overlay: the last one activated at or before the revision, whatever
+// the instant. An overlay that was removed is not in force.
+func (v View) Activation(tenant string) (Activation, FactID, bool) {
+	last := v.activations()[tenant]
+	if last == nil || last.fact.activation.Digest == "" {
 		return Activation{}, FactID{}, false
 	}
 	v.reading.use(last.id())
 	return *last.fact.activation, last.id(), true
+}
+
+// Overlays returns the overlays in force, by the keys of their tenants.
+func (v View) Overlays() map[string]Activation {
+	out := map[string]Activation{}
+	for tenant, r := range v.activations() {
+		if tenant != "" && r.fact.activation.Digest != "" {
+			v.reading.use(r.id())
+			out[tenant] = *r.fact.activation
+		}
+	}
+	return out
+}
+
+// activations returns the last activation for each tenant, and for "" that of
+// the set.
+func (v View) activations() map[string]*row[activationRow] {
+	out := map[string]*row[activationRow]{}
+	for _, r := range v.graph().activations.each(0, 1) {
+		if !r.visible(v.rev) {
+			continue
+		}
+		last := out[r.fact.activation.Tenant]
+		if last == nil || cmp.Or(cmp.Compare(r.added.Load(), last.added.Load()), compareFacts(r.id(), last.id())) > 0 {
+			out[r.fact.activation.Tenant] = r
+		}
+	}
+	return out
 }
 
 // Facts yields all facts of a kind that are known, whatever their valid time, in

@@ -2,6 +2,7 @@ package hierarchy
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -23,7 +24,7 @@ func TestZeroView(t *testing.T) {
 		_, _, isRole := v.Role("broker")
 		_, isGrant := v.Grant("root")
 		_, isFact := v.Fact(FactID{1, 0})
-		_, _, isActive := v.Activation()
+		_, _, isActive := v.Activation("")
 		if isNode || isPrincipal || isRole || isGrant || isFact || isActive || v.Entitled(TenantID("acme"), "claims") ||
 			len(v.Persons(u))+len(v.Family(p))+len(v.Owned(p))+len(v.Owners(n))+len(v.Assignments(u))+len(v.EndedAssignments(u))+
 				len(v.Capabilities("broker"))+len(v.Grants(u))+len(v.EndedGrants(u))+len(v.Blocks(p))+len(v.Parents(n)) > 0 {
@@ -116,18 +117,47 @@ func TestNodeEnded(t *testing.T) {
 func TestActivation(t *testing.T) {
 	b := newBench(t)
 	act := func(n int) Event {
-		return Event{Op: Assert, Kind: KindActivation, Activation: &Activation{"sha256:" + strings.Repeat(fmt.Sprint(n), 64), fmt.Sprint("set", n)}}
+		return Event{Op: Assert, Kind: KindActivation, Activation: &Activation{Digest: "sha256:" + strings.Repeat(fmt.Sprint(n), 64), Name: fmt.Sprint("set", n)}}
 	}
 	b.do(act(1))
 	b.do(node(Always, "Tenant:t"))
 	b.do(act(2), act(3))
 	b.do(act(1))
 	for rev, want := range []string{"", "set1", "set1", "set3", "set1"} {
-		a, f, ok := b.g.At(0, uint64(rev), EdgeKinds{}).Activation()
+		a, f, ok := b.g.At(0, uint64(rev), EdgeKinds{}).Activation("")
 		if a.Name != want || ok != (rev > 0) || f.IsZero() != (rev == 0) {
 			t.Errorf("at revision %d %q is in force; want %q", rev, a.Name, want)
 		}
 	}
+}
+
+func TestOverlayActivation(t *testing.T) {
+	b := newBench(t)
+	digest := func(n int) string { return "sha256:" + strings.Repeat(fmt.Sprint(n), 64) }
+	b.do(node(Always, "Tenant:acme"), node(Always, "Tenant:zeta"))
+	b.do(Event{Op: Assert, Kind: KindActivation, Activation: &Activation{Digest: digest(9), Name: "set"}}, overlayOf("acme", digest(1)))
+	b.do(overlayOf("zeta", digest(2)), overlayOf("acme", digest(3)))
+	b.do(overlayOf("acme", ""))
+	b.do(overlayOf("acme", digest(1)))
+	for rev, want := range []map[string]string{{}, {}, {"": "9", "acme": "1"}, {"": "9", "acme": "3", "zeta": "2"}, {"": "9", "zeta": "2"}, {"": "9", "acme": "1", "zeta": "2"}} {
+		v := b.g.At(0, uint64(rev), EdgeKinds{})
+		got := map[string]string{}
+		for tenant, a := range v.Overlays() {
+			got[tenant] = a.Digest[7:8]
+		}
+		for _, tenant := range []string{"", "acme", "zeta", "none"} {
+			a, f, ok := v.Activation(tenant)
+			if digest, is := want[tenant]; ok != is || f.IsZero() == is || ok && a.Digest[7:8] != digest {
+				t.Errorf("at revision %d %q has %v, %v", rev, tenant, a, ok)
+			}
+		}
+		if delete(want, ""); !maps.Equal(got, want) {
+			t.Errorf("at revision %d the overlays are %v, want %v", rev, got, want)
+		}
+	}
+	// What a tenant no longer has can still be taken from it.
+	b.do(void(KindNode, FactID{1, 0}))
+	b.do(overlayOf("acme", ""))
 }
 
 func TestHeads(t *testing.T) {

@@ -78,7 +78,8 @@ func testGraph(set *policies.Set, facts []policies.Fact) (*hierarchy.Graph, erro
 	return g, g.Apply(hierarchy.Entry{Revision: 1, Body: body})
 }
 
-func runCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) string {
+// judgeCase answers the request of a case.
+func judgeCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) authz.Verdict {
 	r := authz.Request{
 		Caller:   authz.Caller{Name: c.Caller, Asserts: []string{c.Subject.Type}},
 		Subject:  authz.Verified(authz.Subject{Type: c.Subject.Type, ID: c.Subject.ID, Assurance: c.Assurance, Properties: c.Subject.Properties}),
@@ -88,8 +89,11 @@ func runCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) string {
 	}
 	a := convert(&r, set.Catalogue())
 	w := world{set: set, graph: g, confers: confers(g, set), rev: g.Head().Revision, now: hierarchy.At(c.At)}
-	j := w.judge(&a)
-	v := j.verdict
+	return w.judge(&a).verdict
+}
+
+func runCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) string {
+	v := judgeCase(set, g, c)
 	switch {
 	case v.Effect != c.Expect.Decision:
 		return fmt.Sprintf("is %s (%s), expected %s", v.Effect, v.Code, c.Expect.Decision)

@@ -33,6 +33,9 @@ type Change struct {
 	At hierarchy.Instant
 
 	activating *policies.Set // set by Activate alone
+	// prepare is what is left to do once the change is permitted, set by those
+	// that put policies in force or out of it.
+	prepare func(context.Context, *pair) error
 }
 
 // Changed says what a change became.
@@ -77,7 +80,7 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 		return Changed{}, err
 	}
 	for i, e := range events {
-		if e.Kind == hierarchy.KindActivation && c.activating == nil {
+		if e.Kind == hierarchy.KindActivation && (c.prepare == nil || i < len(events)-1 || e.Activation == nil) {
 			return Changed{}, &hierarchy.Refusal{Code: "activation_unchecked", Index: i, Row: e.Row,
 				Text: "a policy set is put in force by activating it, which checks it first"}
 		}
@@ -111,6 +114,11 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 	}
 	if r := stillAdministered(w, events); r != nil {
 		return Changed{}, r
+	}
+	if c.prepare != nil {
+		if err := c.prepare(ctx, cur); err != nil {
+			return Changed{}, err
+		}
 	}
 	who := rec.items[0].principal
 	batch := &hierarchy.Batch{
@@ -210,7 +218,7 @@ func describe(keys *audit.Keys, b *hierarchy.Batch, prev, next hierarchy.Head) *
 	c := &clearChange{Events: len(b.Events), Prev: prev, Next: next, Right: b.Provenance.Right,
 		Who: keys.Hash("principal", "", b.Provenance.Who.String())}
 	for _, e := range b.Events {
-		c.Actions = append(c.Actions, actionOf(e.Kind))
+		c.Actions = append(c.Actions, actionOf(e))
 	}
 	if b.Import != nil {
 		c.Actions, c.Import = append(c.Actions, "hierarchy.import"), keys.Hash("import", "", b.Import.ID)

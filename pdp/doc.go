@@ -32,6 +32,13 @@
 // makes a feed into a line of such changes, visible together when it closes, and
 // [PDP.Activate] puts a policy set in force after its checks and its own tests.
 //
+// A tenant may forbid more for itself ([PDP.ActivateOverlay]): every attempt that
+// is about a record or an area of that tenant is judged by the set and by its
+// overlay together, and no other is. A forbid of an overlay that cannot be
+// evaluated makes the answer indeterminate; where a feature or route is asked in
+// several areas, it ends the one of its own tenant only. A set that an overlay in
+// force does not fit is refused (overlay_invalid).
+//
 // # Inquiries
 //
 // [PDP.Ask], [PDP.Snapshot], [PDP.Who] and [PDP.Explain] answer questions that enforce

@@ -61,7 +61,7 @@ func (w world) explain(a *asked, j *judgement) Explanation {
 		}
 		for _, p := range t.outcome.Candidates {
 			c := Considered{ID: p.ID, Effect: "permit", Result: "not satisfied", Attempt: name, File: p.File, Line: p.Line,
-				Clauses: w.set.Explain(t.question, p.ID)}
+				Clauses: t.clauses(w.set, p.ID)}
 			if p.Forbid {
 				c.Effect = "forbid"
 			}
@@ -81,6 +81,14 @@ func (w world) explain(a *asked, j *judgement) Explanation {
 		x.Missing = w.missing(view, j, &x)
 	}
 	return x
+}
+
+// clauses explains a policy of the set or of the attempt's overlay.
+func (t *attempt) clauses(set *policies.Set, id string) []policies.Clause {
+	if t.overlay != nil {
+		return t.overlay.Explain(t.question, id)
+	}
+	return set.Explain(t.question, id)
 }
 
 func (t *attempt) name() string {

@@ -108,12 +108,12 @@ func (p *PDP) worldAt(ctx context.Context, at hierarchy.Instant, known uint64) (
 		if !ok || known > head.Revision {
 			return world{}, hierarchy.Head{}, &authz.Error{Kind: authz.Refused, Code: "unknown_revision", Text: "there is no such revision yet"}
 		}
-		set, err := setAt(ctx, &p.sets, p.graph, known)
-		if err != nil {
+		set, overlays, err := p.sets.inForce(ctx, p.graph, known)
+		if err != nil || set == nil {
 			return world{}, hierarchy.Head{}, &authz.Error{Kind: authz.Refused, Code: "unknown_revision", Text: "no policy set was active at that revision", Err: err}
 		}
 		head = h
-		w.rev, w.set, w.confers = known, set, confers(p.graph, set)
+		w.rev, w.set, w.overlays, w.confers = known, set, overlays, confers(p.graph, set)
 	}
 	return w, head, nil
 }
@@ -121,12 +121,20 @@ func (p *PDP) worldAt(ctx context.Context, at hierarchy.Instant, known uint64) (
 // permit decides whether an admin may use one of Ward's own actions at the
 // operator, and records a deny, or with always any answer. It returns who they are.
 func (p *PDP) permit(ctx context.Context, actor authz.Subject, caller authz.Caller, action string, always bool) (hierarchy.ID, error) {
+	return p.permitAt(ctx, actor, caller, action, hierarchy.ID{}, always)
+}
+
+// permitAt is permit at a node, or where there is no such node at the operator.
+func (p *PDP) permitAt(ctx context.Context, actor authz.Subject, caller authz.Caller, action string, at hierarchy.ID, always bool) (hierarchy.ID, error) {
 	cur := p.current.Load()
 	w, err := p.world(cur)
 	if err != nil {
 		return hierarchy.ID{}, err
 	}
-	a := ownQuestion(actor, caller, action, operator(w.graph.At(w.now, w.rev, w.confers)), nil)
+	if view := w.graph.At(w.now, w.rev, w.confers); !exists(view, at) {
+		at = operator(view)
+	}
+	a := ownQuestion(actor, caller, action, at, nil)
 	j := w.judge(a)
 	if bool(j.verdict.Effect) && !always {
 		return j.principal, nil
@@ -146,6 +154,13 @@ func (p *PDP) permit(ctx context.Context, actor authz.Subject, caller authz.Call
 // and records the decision, whatever it is.
 func (p *PDP) Permit(ctx context.Context, actor authz.Subject, caller authz.Caller, action string) error {
 	_, err := p.permit(ctx, actor, caller, action, true)
+	return err
+}
+
+// PermitAt is Permit for what concerns one tenant, which its own admins may be
+// permitted too.
+func (p *PDP) PermitAt(ctx context.Context, actor authz.Subject, caller authz.Caller, action, tenant string) error {
+	_, err := p.permitAt(ctx, actor, caller, action, hierarchy.TenantID(tenant), true)
 	return err
 }
 

@@ -42,11 +42,13 @@ type PDP struct {
 	changing sync.Mutex // one change at a time
 }
 
-// pair is what decisions are made from: a policy set and a revision of the facts.
+// pair is what decisions are made from: a policy set, with the tenants'
+// overlays, and a revision of the facts.
 type pair struct {
-	set     *policies.Set
-	confers hierarchy.EdgeKinds
-	head    hierarchy.Head
+	set      *policies.Set
+	overlays map[string]*policies.Overlay // by tenant
+	confers  hierarchy.EdgeKinds
+	head     hierarchy.Head
 }
 
 // Open builds a decision point over a store and a ledger that belong together:
@@ -86,18 +88,16 @@ func (p *PDP) lastWritten() hierarchy.Instant {
 	return last
 }
 
-// publish makes the graph's head, with the set it activates, the pair that
-// decisions are made from.
+// publish makes the graph's head, with the set and the overlays that it
+// activates, the pair that decisions are made from.
 func (p *PDP) publish(ctx context.Context) error {
-	head := p.graph.Head()
-	next := &pair{head: head}
-	act, _, ok := p.graph.At(0, head.Revision, hierarchy.EdgeKinds{}).Activation()
-	if ok {
-		set, err := p.sets.get(ctx, act.Digest)
-		if err != nil {
-			return err
-		}
-		next.set, next.confers = set, confers(p.graph, set)
+	next := &pair{head: p.graph.Head()}
+	var err error
+	if next.set, next.overlays, err = p.sets.inForce(ctx, p.graph, next.head.Revision); err != nil {
+		return err
+	}
+	if next.set != nil {
+		next.confers = confers(p.graph, next.set)
 	}
 	p.current.Store(next)
 	return nil
@@ -232,7 +232,7 @@ func (p *PDP) world(cur *pair) (world, error) {
 	if err != nil {
 		return world{}, err
 	}
-	return world{set: cur.set, graph: p.graph, confers: cur.confers, rev: cur.head.Revision, now: now}, nil
+	return world{set: cur.set, overlays: cur.overlays, graph: p.graph, confers: cur.confers, rev: cur.head.Revision, now: now}, nil
 }
 
 // append makes a recording durable and returns its sequence number.
@@ -251,36 +251,113 @@ func (p *PDP) append(ctx context.Context, r *recording) (uint64, error) {
 	return 0, &authz.Error{Kind: authz.Outage, Code: authz.LedgerFailed, Text: "the record could not be made durable", Err: err}
 }
 
-// setCache keeps compiled policy sets by digest.
+// setCache keeps compiled policy sets by digest, and overlays with the set that
+// they were compiled against.
 type setCache struct {
 	store hierarchy.Store
 	mu    sync.Mutex
-	sets  map[string]*policies.Set
+	sets  map[string]*cachedSet
 }
 
-// maxSets bounds the cache; a replay over many sets recompiles beyond it.
-const maxSets = 64
+type cachedSet struct {
+	set      *policies.Set
+	overlays map[overlayKey]*policies.Overlay
+}
+
+type overlayKey struct{ tenant, digest string }
+
+// maxSets and, for each of them, maxOverlays bound the cache; a replay over
+// many recompiles beyond them.
+const (
+	maxSets     = 64
+	maxOverlays = 1 << 16
+)
+
+// inForce returns the policy set that is in force at a revision, or nil, and
+// the overlays over it.
+func (c *setCache) inForce(ctx context.Context, g *hierarchy.Graph, revision uint64) (*policies.Set, map[string]*policies.Overlay, error) {
+	view := g.At(0, revision, hierarchy.EdgeKinds{})
+	act, _, ok := view.Activation("")
+	if !ok {
+		return nil, nil, nil
+	}
+	set, err := c.get(ctx, act.Digest)
+	if err != nil {
+		return nil, nil, err
+	}
+	overlays := map[string]*policies.Overlay{}
+	for tenant, act := range view.Overlays() {
+		if overlays[tenant], err = c.overlay(ctx, set, tenant, act.Digest); err != nil {
+			return nil, nil, err
+		}
+	}
+	return set, overlays, nil
+}
 
 func (c *setCache) get(ctx context.Context, digest string) (*policies.Set, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.sets[digest]; s != nil {
-		return s, nil
+		return s.set, nil
 	}
 	archive, err := c.store.GetBlob(ctx, digest)
 	if err != nil {
 		return nil, fmt.Errorf("policy set %s: %w", short(digest), err)
 	}
 	s, err := policies.Open(archive)
+	if err == nil && s.Digest() != digest {
+		err = hierarchy.ErrCorrupt
+	}
 	if err != nil {
 		return nil, fmt.Errorf("policy set %s: %w", short(digest), err)
 	}
-	if c.sets == nil || len(c.sets) >= maxSets {
-		c.sets = map[string]*policies.Set{}
-	}
-	c.sets[digest] = s
-	return s, nil
+	return c.keep(s).set, nil
 }
+
+// keep returns the entry of a set, and makes one.
+func (c *setCache) keep(s *policies.Set) *cachedSet {
+	if in := c.sets[s.Digest()]; in != nil {
+		return in
+	}
+	if c.sets == nil || len(c.sets) >= maxSets {
+		c.sets = map[string]*cachedSet{}
+	}
+	in := &cachedSet{s, map[overlayKey]*policies.Overlay{}}
+	c.sets[s.Digest()] = in
+	return in
+}
+
+// overlay returns a tenant's overlay over a set. Its error says nothing of the
+// policies' text.
+func (c *setCache) overlay(ctx context.Context, set *policies.Set, tenant, digest string) (*policies.Overlay, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	in, key := c.keep(set), overlayKey{tenant, digest}
+	if o := in.overlays[key]; o != nil {
+		return o, nil
+	}
+	archive, err := c.store.GetBlob(ctx, digest)
+	if err != nil {
+		return nil, fmt.Errorf("overlay %s of tenant %s: %w", short(digest), tenant, err)
+	}
+	o, err := policies.OpenOverlay(in.set, tenant, archive)
+	switch {
+	case err != nil:
+		err = errUnfit
+	case o.Digest() != digest:
+		err = hierarchy.ErrCorrupt
+	}
+	if err != nil {
+		return nil, fmt.Errorf("overlay %s of tenant %s: %w", short(digest), tenant, err)
+	}
+	if len(in.overlays) >= maxOverlays {
+		clear(in.overlays)
+	}
+	in.overlays[key] = o
+	return o, nil
+}
+
+var errUnfit = errors.New("it does not compile against the policy set")
 
 // short cuts a digest for people.
 func short(digest string) string {

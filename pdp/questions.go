@@ -11,9 +11,9 @@ import (
 	"github.com/ward-authz/ward/policies"
 )
 
-// actionOf returns the built-in action that a change of this kind is.
-func actionOf(k hierarchy.Kind) string {
-	switch k {
+// actionOf returns the built-in action that an event is.
+func actionOf(e hierarchy.Event) string {
+	switch e.Kind {
 	case hierarchy.KindLink:
 		return "link.change"
 	case hierarchy.KindRole:
@@ -29,6 +29,9 @@ func actionOf(k hierarchy.Kind) string {
 	case hierarchy.KindBlock:
 		return "block.change"
 	case hierarchy.KindActivation:
+		if e.Activation.Tenant != "" {
+			return "overlay.activate"
+		}
 		return "policy.activate"
 	}
 	return "hierarchy.change"
@@ -84,7 +87,7 @@ func (p *PDP) questions(w world, c Change, events []hierarchy.Event) []*asked {
 				}
 				continue
 			}
-			ask(actionOf(e.Kind), at, gains(w, view, events, e))
+			ask(actionOf(e), at, gains(w, view, events, e))
 		}
 	}
 	if len(places) == 0 { // an empty change
@@ -306,6 +309,8 @@ func concerns(view hierarchy.View, e hierarchy.Event) []hierarchy.ID {
 		}
 	case e.Grant != nil && e.Grant.Subject.Type != hierarchy.PersonType:
 		return []hierarchy.ID{e.Grant.Subject}
+	case e.Activation != nil && e.Activation.Tenant != "":
+		return []hierarchy.ID{hierarchy.TenantID(e.Activation.Tenant)}
 	}
 	// Principals, persons, their links and grants, and policies are the
 	// operator's to change.

@@ -67,6 +67,7 @@ type clearTried struct {
 	Grant     string   `json:"grant,omitempty"`     // keyed hash
 	Emergency string   `json:"emergency,omitempty"` // keyed hash
 	Area      string   `json:"area,omitempty"`      // keyed hash
+	Overlay   string   `json:"overlay,omitempty"`   // digest of the tenant's overlay
 	Effect    string   `json:"effect"`
 	Permits   []string `json:"permits,omitempty"`
 	Forbids   []string `json:"forbids,omitempty"`
@@ -265,6 +266,9 @@ func (r *recording) clearItem(keys *audit.Keys, it *item, t string, part int) cl
 		tried := clearTried{Effect: a.outcome.Cedar.String(), Permits: policyIDs(a.outcome.Permits), Forbids: policyIDs(a.outcome.Forbids)}
 		for _, e := range a.outcome.Errors {
 			tried.Errors = append(tried.Errors, e.Policy.ID)
+		}
+		if a.overlay != nil {
+			tried.Overlay = a.overlay.Digest()
 		}
 		if a.grant != nil {
 			tried.Grant = keys.Hash("grant", "", a.grant.ID)

@@ -12,7 +12,6 @@ import (
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
-	"github.com/ward-authz/ward/policies"
 )
 
 // Replayer re-derives recorded answers from a store and the ledger's keys. It
@@ -255,20 +254,24 @@ func (r *Replayer) open(e audit.Entry) (string, *clearPart, error) {
 
 // world rebuilds what a record was decided from, and checks it: the store's
 // line of revisions against the head that the record names, and the policy set
-// against the one that was in force there.
+// against the one that was in force there. The overlays are those of that
+// revision.
 func (r *Replayer) world(ctx context.Context, id string, c *clearPart) (world, error) {
 	head, ok := r.graph.HeadAt(c.Revision)
 	if c.Revision != 0 && (!ok || head.Hash != c.Head) {
 		return world{}, &IntegrityError{Record: id, Text: fmt.Sprintf("revision %d of the store is not the one that was decided on", c.Revision)}
 	}
-	if act, _, ok := r.graph.At(0, c.Revision, hierarchy.EdgeKinds{}).Activation(); ok && act.Digest != c.Set {
+	if act, _, ok := r.graph.At(0, c.Revision, hierarchy.EdgeKinds{}).Activation(""); ok && act.Digest != c.Set {
 		return world{}, &IntegrityError{Record: id, Text: fmt.Sprintf("the policy set it names was not in force at revision %d", c.Revision)}
 	}
-	set, err := r.sets.get(ctx, c.Set)
-	if err != nil {
-		return world{}, &IntegrityError{Record: id, Text: "the policy set is not the one that decided", Err: err}
+	set, overlays, err := r.sets.inForce(ctx, r.graph, c.Revision)
+	if err == nil && set == nil { // the first change activates the set that decided it
+		set, err = r.sets.get(ctx, c.Set)
 	}
-	return world{set: set, graph: r.graph, confers: confers(r.graph, set), rev: c.Revision, now: hierarchy.Instant(c.Now)}, nil
+	if err != nil {
+		return world{}, &IntegrityError{Record: id, Text: "the policies are not those that decided", Err: err}
+	}
+	return world{set: set, overlays: overlays, graph: r.graph, confers: confers(r.graph, set), rev: c.Revision, now: hierarchy.Instant(c.Now)}, nil
 }
 
 // unseal returns the sealed items in the order of the clear ones, and the first
@@ -332,15 +335,6 @@ func (r *Replayer) Explain(ctx context.Context, e audit.Entry) ([]Explanation, e
 		out = append(out, x)
 	}
 	return out, nil
-}
-
-// setAt returns the policy set that was active at a revision.
-func setAt(ctx context.Context, sets *setCache, g *hierarchy.Graph, revision uint64) (*policies.Set, error) {
-	act, _, ok := g.At(0, revision, hierarchy.EdgeKinds{}).Activation()
-	if !ok {
-		return nil, errors.New("no activation")
-	}
-	return sets.get(ctx, act.Digest)
 }
 
 // Explain derives the explanation of a record of this decision point's own

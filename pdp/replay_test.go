@@ -110,6 +110,7 @@ func (s *site) force(set *policies.Set) {
 	digest, err := s.store.PutBlob(context.Background(), set.Archive())
 	must(s.t, err)
 	_, err = s.p.Change(context.Background(), Change{Actor: s.admin, Caller: adminCaller, Why: "test", activating: set,
+		prepare: func(context.Context, *pair) error { return nil },
 		Events: []hierarchy.Event{{Op: hierarchy.Assert, Kind: hierarchy.KindActivation, Valid: hierarchy.Always,
 			Activation: &hierarchy.Activation{Digest: digest, Name: set.Name()}}}})
 	must(s.t, err)

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp/audit"
@@ -132,10 +133,6 @@ func (p *PDP) Activate(ctx context.Context, c Change, set *policies.Set) (Change
 	if len(failures) > 0 {
 		return Changed{}, &TestsFailed{failures}
 	}
-	digest, err := p.store.PutBlob(ctx, set.Archive())
-	if err != nil {
-		return Changed{}, &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the policy set could not be stored", Err: err}
-	}
 	known := map[string]hierarchy.Fact{}
 	for f := range p.View(0, 0).Facts(hierarchy.KindRole) {
 		known[f.Event.Role.Name] = f
@@ -151,14 +148,106 @@ func (p *PDP) Activate(ctx context.Context, c Change, set *policies.Set) (Change
 		}
 		c.Events = append(c.Events, e)
 	}
-	if _, err := p.sets.get(ctx, digest); err != nil {
-		return Changed{}, &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the policy set could not be read back", Err: err}
-	}
 	c.activating = set
+	c.prepare = func(ctx context.Context, cur *pair) error { return p.prepareSet(ctx, set, cur.overlays) }
 	c.Events = append(c.Events, hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindActivation, Valid: hierarchy.Always,
-		Activation: &hierarchy.Activation{Digest: digest, Name: set.Name()}})
+		Activation: &hierarchy.Activation{Digest: set.Digest(), Name: set.Name()}})
 	return p.Change(ctx, c)
 }
+
+// prepareSet stores a set, and compiles every overlay in force against it: it
+// refuses a set that one of them does not fit.
+func (p *PDP) prepareSet(ctx context.Context, set *policies.Set, overlays map[string]*policies.Overlay) error {
+	if err := p.storeArchive(ctx, set.Archive()); err != nil {
+		return err
+	}
+	stored, err := p.sets.get(ctx, set.Digest())
+	if err != nil {
+		return unreadable(err)
+	}
+	var unfit []string
+	for tenant, o := range overlays {
+		moved, err := p.sets.overlay(ctx, stored, tenant, o.Digest())
+		switch {
+		case errors.Is(err, errUnfit), err == nil && moved.Check() != nil:
+			unfit = append(unfit, tenant)
+		case err != nil:
+			return unreadable(err)
+		}
+	}
+	if len(unfit) > 0 {
+		return overlayInvalid("the policy set does not fit the overlays of these tenants: " + strings.Join(unique(unfit), ", "))
+	}
+	return nil
+}
+
+func overlayInvalid(text string) *hierarchy.Refusal {
+	return &hierarchy.Refusal{Code: "overlay_invalid", Index: -1, Text: text}
+}
+
+func (p *PDP) storeArchive(ctx context.Context, archive []byte) error {
+	if _, err := p.store.PutBlob(ctx, archive); err != nil {
+		return &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the policies could not be stored", Err: err}
+	}
+	return nil
+}
+
+func unreadable(err error) error {
+	return &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the policies could not be read back", Err: err}
+}
+
+// ActivateOverlay puts a tenant's overlay in force, in place of the one it had:
+// it compiles the files against the set in force, stores them under their
+// digest, and makes the activation one change. The error is a
+// *[policies.Diagnostics] when there are findings.
+func (p *PDP) ActivateOverlay(ctx context.Context, c Change, tenant string, files map[string][]byte) (Changed, *policies.Overlay, error) {
+	set := p.Set()
+	if set == nil {
+		return Changed{}, nil, noSet
+	}
+	o, err := policies.CompileOverlay(set, tenant, files)
+	if err != nil {
+		return Changed{}, nil, err
+	}
+	c.prepare = func(ctx context.Context, cur *pair) error { return p.prepareOverlay(ctx, o, cur) }
+	done, err := p.changeOverlay(ctx, c, hierarchy.Activation{Digest: o.Digest(), Tenant: tenant})
+	return done, o, err
+}
+
+// prepareOverlay stores an overlay, and compiles it against the set that is in
+// force by now.
+func (p *PDP) prepareOverlay(ctx context.Context, o *policies.Overlay, cur *pair) error {
+	if err := p.storeArchive(ctx, o.Archive()); err != nil {
+		return err
+	}
+	now, err := p.sets.overlay(ctx, cur.set, o.Tenant(), o.Digest())
+	switch {
+	case errors.Is(err, errUnfit), err == nil && now.Check() != nil:
+		return overlayInvalid("another policy set came into force, and the overlay of tenant " + o.Tenant() + " does not fit it")
+	case err != nil:
+		return unreadable(err)
+	}
+	return nil
+}
+
+// RemoveOverlay takes a tenant's overlay out of force.
+func (p *PDP) RemoveOverlay(ctx context.Context, c Change, tenant string) (Changed, error) {
+	c.prepare = func(_ context.Context, cur *pair) error {
+		if cur.overlays[tenant] == nil {
+			return &hierarchy.Refusal{Code: "overlay_unknown", Index: -1, Text: "no overlay is in force for this tenant"}
+		}
+		return nil
+	}
+	return p.changeOverlay(ctx, c, hierarchy.Activation{Tenant: tenant})
+}
+
+func (p *PDP) changeOverlay(ctx context.Context, c Change, a hierarchy.Activation) (Changed, error) {
+	c.Events = append(c.Events, hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindActivation, Valid: hierarchy.Always, Activation: &a})
+	return p.Change(ctx, c)
+}
+
+// Overlay returns the overlay that is in force for a tenant, or nil.
+func (p *PDP) Overlay(tenant string) *policies.Overlay { return p.current.Load().overlays[tenant] }
 
 func sameRole(a, b hierarchy.Role) bool {
 	for _, s := range []*[]string{&a.Capabilities, &a.Includes, &b.Capabilities, &b.Includes} {

@@ -14,14 +14,16 @@ import (
 // MaxAreas is how many areas a coarse question without a named area tries.
 const MaxAreas = 64
 
-// world is what an answer comes from besides the request: one policy set, one
-// revision of the facts, one reading of the clock.
+// world is what an answer comes from besides the request: one policy set with
+// the overlays of that revision, one revision of the facts, one reading of the
+// clock.
 type world struct {
-	set     *policies.Set
-	graph   *hierarchy.Graph
-	confers hierarchy.EdgeKinds
-	rev     uint64
-	now     hierarchy.Instant
+	set      *policies.Set
+	overlays map[string]*policies.Overlay // over the set, by tenant
+	graph    *hierarchy.Graph
+	confers  hierarchy.EdgeKinds
+	rev      uint64
+	now      hierarchy.Instant
 }
 
 // judgement is a Verdict with how it came about.
@@ -45,6 +47,7 @@ type attempt struct {
 	emergency *hierarchy.EmergencyFact
 	area      hierarchy.ID
 	question  *policies.Question
+	overlay   *policies.Overlay // of the tenant that it is about, or nil
 	outcome   policies.Outcome
 }
 
@@ -196,18 +199,34 @@ func (j *judging) evaluate() authz.Code {
 	var winner *attempt
 	var forbids, errs []string
 	failed := false // a forbid could not be evaluated
+	halted := false // a tenant's own could not, in its own area
+	cedar := false
 	for i := range j.attempts {
 		t := &j.attempts[i]
-		t.outcome = j.set.Evaluate(t.question)
+		if t.overlay = j.overlay(t); t.overlay != nil {
+			t.outcome = t.overlay.Evaluate(t.question)
+		} else {
+			t.outcome = j.set.Evaluate(t.question)
+		}
 		j.until(t.outcome.Until)
+		ended := false
 		for _, e := range t.outcome.Errors {
 			errs = append(errs, e.Policy.ID)
-			failed = failed || e.Policy.Forbid
+			switch {
+			case !e.Policy.Forbid:
+			case e.Policy.Tenant != "" && !t.area.IsZero():
+				ended, halted = true, true // other tenants' areas are not its business
+			default:
+				failed = true
+			}
 		}
 		for _, p := range t.outcome.Forbids {
 			forbids = append(forbids, p.ID)
 		}
 		if t.outcome.Cedar == authz.Allow && (j.counts(t) || !t.area.IsZero()) {
+			if cedar = true; ended {
+				continue
+			}
 			if winner == nil {
 				winner = t
 			}
@@ -218,10 +237,10 @@ func (j *judging) evaluate() authz.Code {
 	}
 	v.Errors = unique(errs)
 	switch {
-	case failed:
+	case failed || halted && winner == nil:
 		// Cedar skips a forbid that errors; Ward does not.
 		v.Code, v.Areas = authz.Indeterminate, nil
-		if v.Cedar = "deny"; winner != nil {
+		if v.Cedar = "deny"; cedar {
 			v.Cedar = "allow"
 		}
 		v.Reasons = unique(forbids)
@@ -248,6 +267,19 @@ func (j *judging) evaluate() authz.Code {
 	}
 	sort.Strings(v.Areas)
 	return ""
+}
+
+// overlay returns what the tenant forbids that an attempt is about: the
+// record's, or the area's. None stands over Ward's own objects, so that no
+// tenant locks its administrators out.
+func (j *judging) overlay(t *attempt) *policies.Overlay {
+	switch {
+	case j.resource.Kind == policies.KindWard:
+		return nil
+	case !t.area.IsZero():
+		return j.overlays[t.area.Owner()]
+	}
+	return j.overlays[j.tenant]
 }
 
 func unique(s []string) []string {

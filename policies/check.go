@@ -27,6 +27,13 @@ type checker struct {
 	settingsType  string // of context.settings, as text, once an action has it
 }
 
+// reporting returns a checker of the same schema that reports elsewhere.
+func (c *checker) reporting(diags *Diagnostics) *checker {
+	other := *c
+	other.diags = diags
+	return &other
+}
+
 type optionalKey struct {
 	owner types.EntityType
 	name  types.String
@@ -753,6 +760,38 @@ func (c *checker) policy(p *pack, pol *Policy) {
 	add := func(code, format string, args ...any) {
 		c.diags.add(pol.File, pol.Line, pol.column, code, format, args...)
 	}
+	if !c.sound(pol, add) {
+		return
+	}
+	applies := c.applicable(pol)
+	if !p.builtin {
+		for _, uid := range applies {
+			if uid.Type != WardNamespace+"::Action" {
+				continue
+			}
+			switch {
+			case !pol.Forbid:
+				add(CodeBuiltinPermit, "the policy may permit Ward's own action %q; narrow its scope", string(uid.ID))
+			case uid.ID == "policy.activate":
+				add(CodeBuiltinForbid, "nothing may forbid Ward's own action %q, so that nobody is locked out; narrow the scope", string(uid.ID))
+			}
+		}
+		if pol.Module != "" && !pol.Forbid {
+			for _, uid := range applies {
+				if m := p.desc.actionModule[string(uid.ID)]; uid.Type != WardNamespace+"::Action" && m != pol.Module {
+					add(CodeModulePermit, "module %q may permit its own actions only, not %q", pol.Module, string(uid.ID))
+				}
+			}
+		}
+	}
+	if pol.Forbid {
+		c.optionals(pol, applies, add)
+	}
+}
+
+// sound checks of a policy what does not depend on whose it is, and reports
+// whether it found nothing.
+func (c *checker) sound(pol *Policy, add func(code, format string, args ...any)) bool {
 	before := len(c.diags.Findings)
 	for _, node := range pol.bodies() {
 		ast.Inspect(ast.NewNode(node), func(n ast.IsNode) bool {
@@ -783,38 +822,12 @@ func (c *checker) policy(p *pack, pol *Policy) {
 	}
 	c.enums(pol, add)
 	if len(c.diags.Findings) > before {
-		return // what follows would repeat it
+		return false // what follows would repeat it
 	}
 	for _, msg := range messages(c.validator.Policy("", folded(pol.ast))) {
 		add(CodeValidationFailed, "%s", msg)
 	}
-	if len(c.diags.Findings) > before {
-		return
-	}
-	applies := c.applicable(pol)
-	if !p.builtin {
-		for _, uid := range applies {
-			if uid.Type != WardNamespace+"::Action" {
-				continue
-			}
-			switch {
-			case !pol.Forbid:
-				add(CodeBuiltinPermit, "the policy may permit Ward's own action %q; narrow its scope", string(uid.ID))
-			case uid.ID == "policy.activate":
-				add(CodeBuiltinForbid, "nothing may forbid Ward's own action %q, so that nobody is locked out; narrow the scope", string(uid.ID))
-			}
-		}
-		if pol.Module != "" && !pol.Forbid {
-			for _, uid := range applies {
-				if m := p.desc.actionModule[string(uid.ID)]; uid.Type != WardNamespace+"::Action" && m != pol.Module {
-					add(CodeModulePermit, "module %q may permit its own actions only, not %q", pol.Module, string(uid.ID))
-				}
-			}
-		}
-	}
-	if pol.Forbid {
-		c.optionals(pol, applies, add)
-	}
+	return len(c.diags.Findings) == before
 }
 
 // messages flattens joined errors into their texts, sorted and without
@@ -1047,53 +1060,75 @@ func (e typing) of(n ast.IsNode) resolved.IsType {
 
 // capabilities checks that every capability is one that something asks for.
 func (c *checker) capabilities(p *pack) {
-	known, tested := map[string]bool{}, map[string]bool{}
-	for name := range p.desc.cat.Actions {
-		known[name] = true
-	}
-	for _, f := range p.desc.cat.Features {
-		known[f.Capability] = true
-	}
-	for _, r := range p.desc.cat.Routes {
-		known[r.Capability] = true
-	}
-	held := map[string]bool{}
-	for _, r := range p.desc.cat.Roles {
-		for _, capability := range r.Capabilities {
-			held[capability] = true
-		}
-	}
+	asked, tested := askedFor(p.desc.cat), map[string]bool{}
+	held := heldBy(p.desc.cat)
 	for _, pol := range p.policies {
-		for _, node := range pol.bodies() {
-			ast.Inspect(ast.NewNode(node), func(n ast.IsNode) bool {
-				var right ast.IsNode
-				switch n := n.(type) {
-				case ast.NodeTypeHasTag:
-					right = n.Right
-				case ast.NodeTypeGetTag:
-					right = n.Right
-				default:
-					return true
-				}
-				lit, _ := right.(ast.NodeValue)
-				if text, ok := lit.Value.(types.String); ok {
-					tested[string(text)] = true
-					if !known[string(text)] && !held[string(text)] {
-						c.diags.add(pol.File, pol.Line, pol.column, CodeCapabilityUnknown,
-							"capability %q is no action, belongs to no feature or route, and no role holds it", string(text))
-					}
-				}
-				return true
-			})
+		for _, capability := range c.tags(pol, asked, held) {
+			tested[capability] = true
 		}
 	}
 	for _, r := range p.desc.cat.Roles {
 		for _, capability := range r.Capabilities {
-			if !known[capability] && !tested[capability] {
+			if !asked[capability] && !tested[capability] {
 				c.diags.addAt(p.desc.places["role."+r.Name], CodeCapabilityUnknown, "role %q holds %q, which nothing asks for", r.Name, capability)
 			}
 		}
 	}
+}
+
+// askedFor returns the capabilities that an action, a feature or a route asks for.
+func askedFor(cat *Catalogue) map[string]bool {
+	out := map[string]bool{}
+	for name := range cat.Actions {
+		out[name] = true
+	}
+	for _, f := range cat.Features {
+		out[f.Capability] = true
+	}
+	for _, r := range cat.Routes {
+		out[r.Capability] = true
+	}
+	return out
+}
+
+// heldBy returns the capabilities that a shipped role holds.
+func heldBy(cat *Catalogue) map[string]bool {
+	out := map[string]bool{}
+	for _, r := range cat.Roles {
+		for _, capability := range r.Capabilities {
+			out[capability] = true
+		}
+	}
+	return out
+}
+
+// tags returns the capabilities that a policy names, and reports those that
+// nobody can hold.
+func (c *checker) tags(pol *Policy, asked, held map[string]bool) []string {
+	var out []string
+	for _, node := range pol.bodies() {
+		ast.Inspect(ast.NewNode(node), func(n ast.IsNode) bool {
+			var right ast.IsNode
+			switch n := n.(type) {
+			case ast.NodeTypeHasTag:
+				right = n.Right
+			case ast.NodeTypeGetTag:
+				right = n.Right
+			default:
+				return true
+			}
+			lit, _ := right.(ast.NodeValue)
+			if text, ok := lit.Value.(types.String); ok {
+				out = append(out, string(text))
+				if !asked[string(text)] && !held[string(text)] {
+					c.diags.add(pol.File, pol.Line, pol.column, CodeCapabilityUnknown,
+						"capability %q is no action, belongs to no feature or route, and no role holds it", string(text))
+				}
+			}
+			return true
+		})
+	}
+	return out
 }
 
 // cases checks the names that the tests use.

@@ -33,6 +33,7 @@ type Set struct {
 	actions  map[string]*actionIndex // by catalogue name
 	entities map[types.EntityUID]types.Entity
 	findings Diagnostics // of a set that Open read: see Check
+	checker  *checker    // of overlays
 }
 
 // Compile reads, checks and compiles the files of a pack. Its error is a
@@ -120,7 +121,7 @@ type pack struct {
 }
 
 func compile(files map[string][]byte, diags *Diagnostics) *Set {
-	checkFiles(files, diags)
+	checkFiles(files, "a pack", inPack, diags)
 	if len(diags.Findings) > 0 {
 		return nil
 	}
@@ -147,8 +148,9 @@ func compile(files map[string][]byte, diags *Diagnostics) *Set {
 		}
 		byID[pol.ID] = pol
 	}
+	var c *checker
 	if rs != nil {
-		c := newChecker(rs, diags)
+		c = newChecker(rs, diags)
 		c.describe(own)
 		c.describe(p)
 		c.mergeCatalogues(p, own)
@@ -161,8 +163,8 @@ func compile(files map[string][]byte, diags *Diagnostics) *Set {
 		return nil
 	}
 
-	slices.SortFunc(all, func(a, b *Policy) int { return strings.Compare(a.ID, b.ID) })
-	s := &Set{cat: p.desc.cat, policies: all, byID: byID, cases: p.caseDocs, entities: actionEntities(rs)}
+	slices.SortFunc(all, compareIDs)
+	s := &Set{cat: p.desc.cat, policies: all, byID: byID, cases: p.caseDocs, entities: actionEntities(rs), checker: c}
 	for i, pol := range all {
 		pol.ordinal = i
 		pol.prepare()
@@ -173,6 +175,8 @@ func compile(files map[string][]byte, diags *Diagnostics) *Set {
 	s.digest = digestOf(s.archive)
 	return s
 }
+
+func compareIDs(a, b *Policy) int { return strings.Compare(a.ID, b.ID) }
 
 func builtinFiles() map[string][]byte {
 	files := map[string][]byte{}

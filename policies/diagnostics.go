@@ -101,6 +101,9 @@ const (
 	CodeModulePermit        = "module_permit"
 	CodeBuiltinPermit       = "builtin_permit"
 	CodeBuiltinForbid       = "builtin_forbid"
+	CodeOverlayPermit       = "overlay_permit"
+	CodeOverlayBuiltin      = "overlay_builtin"
+	CodeOverlayEmpty        = "overlay_empty"
 
 	CodeNameReserved      = "name_reserved"
 	CodeActionUndeclared  = "action_undeclared"
@@ -132,5 +135,6 @@ const (
 var checked = map[string]bool{
 	CodeValidationFailed: true, CodeEnumUnknown: true, CodeUnsupportedFunction: true, CodeUnsupportedLiteral: true,
 	CodeForbidOnOptional: true, CodeModulePermit: true, CodeBuiltinPermit: true, CodeBuiltinForbid: true,
+	CodeOverlayBuiltin: true,
 	CodeRouteDuplicate: true, CodeCapabilityUnknown: true, CodeCaseUnknown: true, CodeEdgeTypesMissing: true,
 }

@@ -173,7 +173,8 @@ func TestDiagnostics(t *testing.T) {
 		t.Fatalf("the pack that the test edits has findings of its own:\n%v", err)
 	}
 	var b strings.Builder
-	covered := map[string]bool{CodeTooManyFiles: true, CodeArchiveInvalid: true} // tested elsewhere
+	covered := map[string]bool{CodeTooManyFiles: true, CodeArchiveInvalid: true, // tested elsewhere
+		CodeOverlayPermit: true, CodeOverlayBuiltin: true, CodeOverlayEmpty: true}
 	for i, f := range findings {
 		files := edited(t, f.edits)
 		_, err := Compile(files)

@@ -138,6 +138,20 @@
 // @obligation("row-cap:rows=100 watermark") names what the enforcement point
 // must do, @advice("…") what it may do. Other annotations are kept as text.
 //
+// # Overlays
+//
+// A tenant may forbid more than the set does, for itself alone and without a
+// release: its overlay is a folder of *.cedar files and nothing else, of at most
+// the same size as a pack. Every policy of it is a forbid, with an @id that is
+// unique in the overlay and appears in reasons as "<tenant>/<id>"; none applies
+// to Ward's own actions. What is checked of a pack's forbids is checked of these.
+//
+//	files, err := policies.ReadOverlay(os.DirFS("acme-rules"))
+//	overlay, err := policies.CompileOverlay(set, "acme", files)
+//	out := overlay.Evaluate(question)   // the set's policies and the tenant's
+//
+// An overlay is compiled against one set: for another it is compiled again.
+//
 // # Tests
 //
 // See [Case]; facts are in the words of package hierarchy:
@@ -211,6 +225,9 @@
 //	module_permit          a module permits an action that is not its own
 //	builtin_permit         a pack permits one of Ward's own actions
 //	builtin_forbid         a pack may forbid policy.activate
+//	overlay_permit         a policy of an overlay is no forbid
+//	overlay_builtin        an overlay may forbid one of Ward's own actions
+//	overlay_empty          an overlay without a policy
 //
 // The catalogue:
 //

@@ -31,13 +31,20 @@ const (
 // An action that the catalogue does not know has no candidates: the answer is
 // deny. A question that holds something that is no [Value] is denied, with
 // every candidate among the Errors.
-func (s *Set) Evaluate(q *Question) Outcome {
+func (s *Set) Evaluate(q *Question) Outcome { return s.evaluate(q, nil) }
+
+// evaluate judges a question with further policies, indexed by action.
+func (s *Set) evaluate(q *Question, more map[string]*actionIndex) Outcome {
 	ai := s.actions[q.Action]
 	if ai == nil {
 		return Outcome{Until: math.MaxInt64}
 	}
 	w, ok := s.world(q, ai)
 	out := Outcome{Candidates: ai.find(w), Until: math.MaxInt64}
+	if own := more[q.Action]; own != nil {
+		out.Candidates = append(out.Candidates, own.find(w)...)
+		slices.SortFunc(out.Candidates, compareIDs)
+	}
 	if !ok {
 		out.Until = w.now
 		for _, p := range out.Candidates {
@@ -63,7 +70,7 @@ func (s *Set) Evaluate(q *Question) Outcome {
 	}
 	out.Cedar = authz.Effect(len(out.Permits) > 0 && len(out.Forbids) == 0)
 	if len(out.Errors) > 1 {
-		slices.SortFunc(out.Errors, func(a, b PolicyError) int { return a.Policy.ordinal - b.Policy.ordinal })
+		slices.SortFunc(out.Errors, func(a, b PolicyError) int { return compareIDs(a.Policy, b.Policy) })
 	}
 	for _, p := range out.Candidates {
 		if p.clock.used {

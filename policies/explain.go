@@ -15,10 +15,11 @@ import (
 // Conjuncts after the first that is not true have no part in the answer; they
 // are evaluated all the same, and those that cannot be are "unreached". The
 // result is nil for an unknown policy or action.
-func (s *Set) Explain(q *Question, policyID string) []Clause {
-	p, ok := s.byID[policyID]
+func (s *Set) Explain(q *Question, policyID string) []Clause { return s.explain(q, s.byID[policyID]) }
+
+func (s *Set) explain(q *Question, p *Policy) []Clause {
 	ai := s.actions[q.Action]
-	if !ok || ai == nil {
+	if p == nil || ai == nil {
 		return nil
 	}
 	w, valid := s.world(q, ai)

@@ -12,7 +12,7 @@ import (
 // compiled is what the evaluator needs of a policy.
 type compiled struct {
 	column  int
-	ordinal int // place in the set, which is sorted by id
+	ordinal int // place in the set or overlay, which is sorted by id
 	ast     *ast.Policy
 	// judged is the policy without its scope: the index has matched that
 	// exactly, and a scope cannot fail.

@@ -47,6 +47,11 @@ func PBM() map[string][]byte {
 // and so is what exceeds a limit: a *[Diagnostics] with every finding, or the
 // error of fsys.
 func ReadPack(fsys fs.FS) (map[string][]byte, error) {
+	return readFolder(fsys, "a pack", inPack)
+}
+
+// readFolder reads the files of a folder that belong there.
+func readFolder(fsys fs.FS, what string, belongs func(name string) bool) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	var diags Diagnostics
 	total := 0
@@ -62,20 +67,20 @@ func ReadPack(fsys fs.FS) (map[string][]byte, error) {
 		}
 		if d.IsDir() {
 			if strings.Count(name, "/") > 3 {
-				diags.add(name, 1, 1, CodeFileUnknown, "a pack has no folder here")
+				diags.add(name, 1, 1, CodeFileUnknown, "%s has no folder here", what)
 				return fs.SkipDir
 			}
 			return nil
 		}
-		if kindOf(name) == kindNone {
-			diags.add(name, 1, 1, CodeFileUnknown, "a pack has no file of this name")
+		if !belongs(name) {
+			diags.add(name, 1, 1, CodeFileUnknown, "%s has no file of this name", what)
 			if len(diags.Findings) > MaxFiles {
 				return fs.SkipAll
 			}
 			return nil
 		}
 		if len(files) == MaxFiles {
-			diags.add(name, 1, 1, CodeTooManyFiles, "a pack has at most %d files", MaxFiles)
+			diags.add(name, 1, 1, CodeTooManyFiles, "%s has at most %d files", what, MaxFiles)
 			return fs.SkipAll
 		}
 		content, err := readLimited(fsys, name)
@@ -87,7 +92,7 @@ func ReadPack(fsys fs.FS) (map[string][]byte, error) {
 			return err
 		}
 		if total += len(content); total > MaxPackSize {
-			diags.add(name, 1, 1, CodeFileTooLarge, "the pack is larger than %d bytes", MaxPackSize)
+			diags.add(name, 1, 1, CodeFileTooLarge, "%s is at most %d bytes large", what, MaxPackSize)
 			return fs.SkipAll
 		}
 		files[name] = content
@@ -165,6 +170,13 @@ func kindOf(name string) fileKind {
 	return kindNone
 }
 
+// inPack and inOverlay report whether a file of this name belongs there.
+func inPack(name string) bool { return kindOf(name) != kindNone }
+
+func inOverlay(name string) bool {
+	return kindOf(name) == kindPolicies && !strings.Contains(name, "/")
+}
+
 func isNamed(base, suffix string) bool {
 	stem, ok := strings.CutSuffix(base, suffix)
 	return ok && stem != ""
@@ -196,18 +208,18 @@ func isName(s string) bool {
 	return true
 }
 
-// checkFiles applies the limits to files that did not come from ReadPack.
-func checkFiles(files map[string][]byte, diags *Diagnostics) {
+// checkFiles applies the limits to files that did not come from a folder.
+func checkFiles(files map[string][]byte, what string, belongs func(name string) bool, diags *Diagnostics) {
 	if len(files) > MaxFiles {
-		diags.add("pack", 1, 1, CodeTooManyFiles, "a pack has at most %d files", MaxFiles)
+		diags.add("pack", 1, 1, CodeTooManyFiles, "%s has at most %d files", what, MaxFiles)
 		return
 	}
 	total := 0
 	for name, content := range files {
 		total += len(content)
 		switch {
-		case kindOf(name) == kindNone:
-			diags.add(shown(name), 1, 1, CodeFileUnknown, "a pack has no file of this name")
+		case !belongs(name):
+			diags.add(shown(name), 1, 1, CodeFileUnknown, "%s has no file of this name", what)
 		case len(content) > MaxFileSize:
 			diags.add(name, 1, 1, CodeFileTooLarge, "the file is larger than %d bytes", MaxFileSize)
 		case !utf8.Valid(content):
@@ -215,7 +227,7 @@ func checkFiles(files map[string][]byte, diags *Diagnostics) {
 		}
 	}
 	if total > MaxPackSize {
-		diags.add("pack", 1, 1, CodeFileTooLarge, "the pack is larger than %d bytes", MaxPackSize)
+		diags.add("pack", 1, 1, CodeFileTooLarge, "%s is at most %d bytes large", what, MaxPackSize)
 	}
 }
 

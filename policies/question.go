@@ -80,6 +80,7 @@ type Policy struct {
 	ID     string // from @id
 	Forbid bool
 	Module string // "" for the base, "ward" for the built-in set
+	Tenant string // whose overlay it is of; "" in a set
 	File   string
 	Line   int
 	// Obligations and Advice come from @obligation("id") / @advice("id"),

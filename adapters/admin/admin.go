@@ -17,6 +17,11 @@
 //
 //	POST /v1/change           a list of events, one revision          hierarchy.change, grant.change, …
 //	POST /v1/activate         a policy set's archive                  policy.activate
+//	POST /v1/rollback         a set that was in force before          policy.activate
+//	POST /v1/overlay/activate what a tenant forbids for itself        overlay.activate
+//	POST /v1/overlay/remove   nothing more of that                    overlay.activate
+//	POST /v1/overlay/check    what is wrong with such files           policy.read
+//	POST /v1/overlay/show     a tenant's policies in force            policy.read
 //	POST /v1/import           a feed's rows, as JSON lines            hierarchy.import
 //	POST /v1/import/abandon   drop an open import                     hierarchy.import
 //	POST /v1/ask              up to 1000 questions, at any time       inquiry.ask
@@ -32,6 +37,7 @@
 //	POST /v1/path             how one node hangs from another         hierarchy.read
 //	GET  /v1/policies         the activations                         policy.read
 //	POST /v1/policies/show    the policies of a set                   policy.read
+//	POST /v1/policies/archive a set as it is stored                   policy.read
 //	POST /v1/audit/find       records by what they are about          audit.read
 //	GET  /v1/copy             store and ledger as one tar             audit.read
 //	GET  /v1/status           head, ledger, readiness                 anybody who can connect
@@ -126,6 +132,12 @@ func New(c Config) (*Handler, error) {
 	post(h, "/v1/children", small, h.children)
 	post(h, "/v1/path", small, h.path)
 	post(h, "/v1/policies/show", small, h.showPolicies)
+	post(h, "/v1/policies/archive", small, h.archive)
+	post(h, "/v1/rollback", small, h.rollback)
+	post(h, "/v1/overlay/activate", 48<<20, h.activateOverlay)
+	post(h, "/v1/overlay/remove", small, h.removeOverlay)
+	post(h, "/v1/overlay/check", 48<<20, h.checkOverlay)
+	post(h, "/v1/overlay/show", small, h.showOverlay)
 	post(h, "/v1/audit/find", small, h.find)
 	h.get("/v1/explain/{record}", h.explain)
 	h.get("/v1/policies", h.listPolicies)
@@ -297,7 +309,7 @@ func toError(err error) *Error {
 	var findings *policies.Diagnostics
 	if errors.As(err, &findings) {
 		return &Error{Status: http.StatusUnprocessableEntity, Code: "policy_invalid",
-			Message: fmt.Sprintf("the policy set has %d findings; nothing was activated", len(findings.Findings)), Findings: findings.Findings}
+			Message: fmt.Sprintf("the policies have %d findings; nothing was activated", len(findings.Findings)), Findings: findings.Findings}
 	}
 	var damaged *pdp.IntegrityError
 	if errors.As(err, &damaged) {
@@ -345,6 +357,8 @@ var hints = map[string]string{
 	string(authz.AssignmentEnded):  "the role has ended: ward role assign Admin:NAME ROLE NODE",
 	string(authz.NotReady):         "activate a policy set: ward policy activate pbm",
 	string(authz.LedgerFailed):     "see that the ledger's disk has room and its keys are in place, then restart the server",
+	"overlay_invalid":              "look at it with ward policy overlay show TENANT; change it, or take it out: ward policy overlay remove TENANT",
+	"overlay_unknown":              "ward status lists the overlays in force",
 	"unknown_record":               "ward audit find lists records",
 	"unknown_revision":             "ward status shows the last revision",
 }

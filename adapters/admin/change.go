@@ -3,9 +3,10 @@ package admin
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/ward-authz/ward/hierarchy"
@@ -394,16 +395,19 @@ func ExplainedOf(record string, xs []pdp.Explanation) Explained {
 	return out
 }
 
-// PolicySet is one activation.
+// PolicySet is one activation, of a set or of a tenant's overlay.
 type PolicySet struct {
 	Revision uint64 `json:"revision"`
-	Digest   string `json:"digest"`
-	Name     string `json:"name"`
-	Active   bool   `json:"active"`
-	At       Time   `json:"at"`
-	Who      string `json:"who"`
-	Why      string `json:"why,omitempty"`
-	Ticket   string `json:"ticket,omitempty"`
+	// Digest is empty where an overlay was removed.
+	Digest string `json:"digest"`
+	Name   string `json:"name"`
+	// Tenant is whose overlay it is; absent for a set.
+	Tenant string `json:"tenant,omitempty"`
+	Active bool   `json:"active"`
+	At     Time   `json:"at"`
+	Who    string `json:"who"`
+	Why    string `json:"why,omitempty"`
+	Ticket string `json:"ticket,omitempty"`
 }
 
 // PolicySets lists the activations, the latest first.
@@ -415,23 +419,22 @@ func (h *Handler) listPolicies(r *http.Request, who Who) (any, error) {
 	if err := h.PDP.Permit(r.Context(), who.Actor, who.Caller, "policy.read"); err != nil {
 		return nil, err
 	}
-	g := h.PDP.Graph()
 	view := h.PDP.View(0, 0)
-	_, active, _ := view.Activation()
+	active := map[hierarchy.FactID]bool{}
+	for _, tenant := range append(slices.Collect(maps.Keys(view.Overlays())), "") {
+		_, f, _ := view.Activation(tenant)
+		active[f] = true
+	}
 	out := PolicySets{Sets: []PolicySet{}}
 	for f := range view.Facts(hierarchy.KindActivation) {
-		s := PolicySet{Revision: f.ID.Revision, Digest: f.Event.Activation.Digest, Name: f.Event.Activation.Name, Active: f.ID == active}
-		if b, ok := g.Batch(f.ID.Revision); ok {
-			s.At, s.Who, s.Why, s.Ticket = TimeOf(b.Time), b.Provenance.Who.String(), b.Provenance.Why, b.Provenance.Ticket
-		}
-		out.Sets = append(out.Sets, s)
+		out.Sets = append(out.Sets, h.policySet(f, active[f.ID]))
 	}
 	sort.Slice(out.Sets, func(i, j int) bool { return out.Sets[i].Revision > out.Sets[j].Revision })
 	return out, nil
 }
 
-// ShowPolicies asks for a set by the start of its digest, or as an activation
-// named it by revision; neither means the set in force.
+// ShowPolicies asks for a set by the start of its digest, or for the one that
+// was in force at a revision; neither means the set in force.
 type ShowPolicies struct {
 	Digest   string `json:"digest,omitempty"`
 	Revision uint64 `json:"revision,omitempty"`
@@ -460,44 +463,26 @@ func (h *Handler) showPolicies(ctx context.Context, who Who, in *ShowPolicies) (
 	if err := h.PDP.Permit(ctx, who.Actor, who.Caller, "policy.read"); err != nil {
 		return Policies{}, err
 	}
-	set := h.PDP.Set()
-	if in.Digest != "" || in.Revision != 0 {
-		digest := ""
-		for f := range h.PDP.View(0, 0).Facts(hierarchy.KindActivation) {
-			d := f.Event.Activation.Digest
-			short := strings.TrimPrefix(in.Digest, "sha256:")
-			if in.Revision != 0 && f.ID.Revision == in.Revision || len(short) >= 6 && strings.HasPrefix(strings.TrimPrefix(d, "sha256:"), short) {
-				digest = d
-			}
-		}
-		if digest == "" {
-			return Policies{}, &Error{Status: http.StatusNotFound, Code: "unknown_set", Message: "no such policy set was ever active", Hint: "ward policy list"}
-		}
-		if set == nil || set.Digest() != digest {
-			archive, err := h.Store.GetBlob(ctx, digest)
-			if err != nil {
-				return Policies{}, err
-			}
-			if set, err = policies.Open(archive); err != nil {
-				return Policies{}, err
-			}
-		}
-	}
-	if set == nil {
-		return Policies{}, h.PDP.Ready()
+	set, err := h.set(ctx, in)
+	if err != nil {
+		return Policies{}, err
 	}
 	return PoliciesOf(set), nil
 }
 
 // PoliciesOf returns the wire form of a set.
 func PoliciesOf(set *policies.Set) Policies {
-	out := Policies{Digest: set.Digest(), Name: set.Name(), Policies: []Policy{}}
-	for _, p := range set.Policies() {
+	return Policies{Digest: set.Digest(), Name: set.Name(), Policies: policiesOf(set.Policies())}
+}
+
+func policiesOf(list []*policies.Policy) []Policy {
+	out := []Policy{}
+	for _, p := range list {
 		w := Policy{ID: p.ID, Effect: "permit", Module: p.Module, File: p.File, Line: p.Line, Obligations: p.Obligations, Advice: p.Advice, Text: p.Text}
 		if p.Forbid {
 			w.Effect = "forbid"
 		}
-		out.Policies = append(out.Policies, w)
+		out = append(out, w)
 	}
 	return out
 }

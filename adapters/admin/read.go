@@ -143,6 +143,8 @@ func named(e *hierarchy.Event) ([]hierarchy.ID, string) {
 		return []hierarchy.ID{e.Grant.Grantor, e.Grant.Grantee, e.Grant.Subject, e.Grant.Scope.Coverage}, e.Grant.ID
 	case e.Block != nil:
 		return []hierarchy.ID{e.Block.Person, e.Block.Principal}, e.Block.Basis
+	case e.Activation != nil && e.Activation.Tenant != "":
+		return []hierarchy.ID{hierarchy.TenantID(e.Activation.Tenant)}, ""
 	case e.Activation != nil:
 		return nil, e.Activation.Name
 	case e.Setting != nil:
@@ -499,6 +501,8 @@ type Status struct {
 	// anchor for `ward audit verify --anchor`.
 	Checkpoint string   `json:"checkpoint"`
 	Imports    []string `json:"imports,omitempty"` // open ones
+	// Overlays are those in force, by tenant.
+	Overlays []OverlayInForce `json:"overlays,omitempty"`
 }
 
 func (h *Handler) status(*http.Request, Who) (any, error) {
@@ -511,6 +515,7 @@ func (h *Handler) status(*http.Request, Who) (any, error) {
 		e := toError(err)
 		out.Ready, out.Code, out.Reason = false, authz.Code(e.Code), e.Message
 	}
+	out.Overlays = overlays(h.PDP.View(0, 0))
 	for _, m := range h.PDP.Graph().Imports() {
 		out.Imports = append(out.Imports, m.ID)
 	}

@@ -299,6 +299,9 @@ func (j *judging) context(t *attempt, tenant string) (map[string]policies.Value,
 		ctx["aal"] = int64(j.asked.Subject.Assurance)
 	}
 	act := j.cat.Actions[j.asked.Action]
+	if act.Capability {
+		ctx["capability"] = act.Name
+	}
 	if code := j.fills(ctx, act.Context, policies.FromSent, j.asked.Context); code != "" {
 		return nil, code
 	}

@@ -150,8 +150,8 @@ type Attribute struct {
 	From     Source
 	Required bool // not optional in the schema
 	// Type is the Cedar type as text: Bool, Long, String, datetime, ipaddr, the
-	// full name of an entity type (an enumeration, unless Ward gives it), or
-	// Set<…> of those.
+	// full name of an entity type (an enumeration, or what Ward gives, or a
+	// principal that is sent by its key), or Set<…> of those.
 	Type string
 	// Enum holds the values of an enumeration, sorted.
 	Enum []string
@@ -170,8 +170,9 @@ type Action struct {
 	// context. Ward's own actions have none.
 	Context map[string]*Attribute
 	Coarse  bool // asked of features and routes only
-	// Settings tells that its context has the tenant's settings.
-	Settings bool
+	// Capability and Settings tell that its context has the action's own name, and
+	// the tenant's settings.
+	Capability, Settings bool
 }
 
 // Module is a micro-frontend or service that a tenant may have.

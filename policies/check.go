@@ -51,7 +51,7 @@ func compareUID(a, b types.EntityUID) int {
 }
 
 // wardContext lists what Ward itself puts into the context; tenant is reserved.
-var wardContext = []types.String{"now", "aal", "grant", "action", "emergency", "settings", "tenant"}
+var wardContext = []types.String{"now", "aal", "capability", "grant", "action", "emergency", "settings", "tenant"}
 
 // describe ties a catalogue to the schema: it completes entity names,
 // attributes and actions, and reports what does not fit.
@@ -225,7 +225,7 @@ func (c *checker) sources(p *pack, owners map[types.EntityType][]any) {
 			continue
 		}
 		declared[slot{owner, s.name}] = s
-		attr := c.attribute(s, a)
+		attr := c.attribute(s, a, owners)
 		attrs[s.name] = attr
 		if node, isNode := s.owner.(*NodeType); isNode && s.from == FromSent {
 			c.diags.addAt(s.place, CodeValueInvalid, "an attribute of the node type %s cannot be sent", node.Name)
@@ -321,7 +321,7 @@ func wardAttribute(owner any, name, ns string) []string {
 	return nil
 }
 
-func (c *checker) attribute(s source, a resolved.Attribute) *Attribute {
+func (c *checker) attribute(s source, a resolved.Attribute, owners map[types.EntityType][]any) *Attribute {
 	attr := &Attribute{Name: s.name, From: s.from, Required: !a.Optional, Type: typeText(a.Type), Authority: s.authority}
 	element := a.Type
 	if set, ok := element.(resolved.SetType); ok {
@@ -340,13 +340,18 @@ func (c *checker) attribute(s source, a resolved.Attribute) *Attribute {
 			}
 			slices.Sort(attr.Enum)
 		} else {
-			simple = s.from == FromWard
+			simple = s.from == FromWard || s.from == FromSent && slices.ContainsFunc(owners[types.EntityType(t)], isPrincipal)
 		}
 	}
 	if !simple {
-		c.diags.addAt(s.place, CodeAttributeType, "%s cannot be %s: want Bool, Long, String, datetime, ipaddr, an enumeration or a set of those", s.name, attr.Type)
+		c.diags.addAt(s.place, CodeAttributeType, "%s cannot be %s: want Bool, Long, String, datetime, ipaddr, an enumeration, of what is sent a principal, or a set of those", s.name, attr.Type)
 	}
 	return attr
+}
+
+func isPrincipal(owner any) bool {
+	_, ok := owner.(*PrincipalType)
+	return ok
 }
 
 // typeText writes a type as Cedar does.
@@ -509,6 +514,7 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 		for _, name := range slices.Sorted(maps.Keys(a.AppliesTo.Context)) {
 			attr := a.AppliesTo.Context[name]
 			if slices.Contains(wardContext, name) {
+				act.Capability = act.Capability || name == "capability"
 				act.Settings = act.Settings || name == "settings"
 				c.wardContext(p, name, attr, file, line)
 				continue
@@ -543,7 +549,7 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 				c.diags.addAt(s.place, CodeAttributeUnknown, "no action of the schema has context.%s for a caller to send", s.name)
 				continue
 			}
-			cat.Context[s.name] = c.attribute(s, attr)
+			cat.Context[s.name] = c.attribute(s, attr, owners)
 			if attr.Optional {
 				c.optional[optionalKey{ownerContext, types.String(s.name)}] = true
 				c.optionalNames[types.String(s.name)] = true
@@ -560,7 +566,7 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 				c.diags.addAt(s.place, CodeAttributeUnknown, "the schema's context of %q has no action.%s", o.Name, s.name)
 				continue
 			}
-			o.Properties[s.name] = c.attribute(s, attr)
+			o.Properties[s.name] = c.attribute(s, attr, owners)
 			if attr.Optional {
 				c.optional[optionalKey{ownerAction, types.String(s.name)}] = true
 				c.optionalNames[types.String(s.name)] = true
@@ -612,6 +618,8 @@ func (c *checker) wardContext(p *pack, name types.String, attr resolved.Attribut
 		want = "datetime"
 	case "aal":
 		want = "Long"
+	case "capability":
+		want = "String"
 	case "grant":
 		want, optional = p.desc.cat.Namespace+"::Grant", true
 	case "emergency":

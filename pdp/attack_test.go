@@ -87,7 +87,7 @@ func compiled(t testing.TB, files map[string][]byte) *policies.Set {
 
 // rawClaim is claim with a date and a sensitivity of any type.
 func rawClaim(coverage, pharmacy, date, sensitivity any) []any {
-	return []any{"coverage", coverage, "pharmacy", pharmacy, "prescriber", nil, "fillDate", date, "sensitivity", sensitivity}
+	return []any{"coverage", coverage, "pharmacy", pharmacy, "prescriber", nil, "fillDate", date, "sensitivity", sensitivity, "minorConsent", false}
 }
 
 func claimOf(user string, props ...any) authz.Request {
@@ -270,7 +270,7 @@ func TestAttackCarrierAndAccount(t *testing.T) {
 	s.know(`node Account:acme/a1
 		Account:acme/a1 memberOf Carrier:acme/c1
 		principal User:tp
-		User:tp holds client-admin at Carrier:acme/c1`)
+		User:tp holds tpa-ops at Carrier:acme/c1`)
 	r := request("claims-service", "user:tp", "claim.search", "claim-list:l", "tenant", nil, "carrier", "Carrier:acme/c1", "account", "Account:acme/a1", "group", nil, "coverage", nil, "pharmacy", nil)
 	s.want(r, "allow permitted")
 }
@@ -566,7 +566,7 @@ func TestAttackASecondAccountOfTheBlocked(t *testing.T) {
 		principal User:ex-member
 		User:ex-staff is Person:ex
 		User:ex-member is Person:ex
-		User:ex-staff holds broker at Group:acme/g1
+		User:ex-staff holds tpa-ops at Group:acme/g1
 		Person:pat blocks User:ex-member`)
 	if got := s.ask(claimOf("ex-staff", claim("Coverage:acme/cov1", nil, "2026-06-01", "routine")...)); !strings.HasPrefix(got, "deny") {
 		t.Errorf("the same human by another account: %s", got)
@@ -634,7 +634,7 @@ func TestAttackAMachineClientAtAll(t *testing.T) {
 	s := open(t, pbm(), "2026-11-24T12:00:00Z")
 	s.know(client)
 	s.change(hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindNode, Valid: hierarchy.Always, Node: &hierarchy.Node{
-		ID: hierarchy.ID{Type: "AppClient", Key: "feed"}, Principal: true, Attrs: map[string]any{"scopes": []string{"claims.export", "claims.read"}, "egress": "10.0.0.0/8"}}})
+		ID: hierarchy.ID{Type: "AppClient", Key: "feed"}, Principal: true, Attrs: map[string]any{"scopes": []string{"claim.export", "claim.search"}, "egress": "10.0.0.0/8"}}})
 	s.know("AppClient:feed holds claims-feed at Tenant:acme")
 	var answers []string
 	for _, caller := range []string{"claims-service", "gateway"} {
@@ -946,7 +946,7 @@ func TestAttackValidUntil(t *testing.T) {
 			Person:p2 blocks User:u` + ft() + `
 			User:u holds clinician at HealthSystem:acme/hs` + ft() + `
 			User:u holds ops at Operator:ward` + ft() + `
-			User:u holds broker at Group:acme/g1` + ft() + `
+			User:u holds tpa-ops at Group:acme/g1` + ft() + `
 			grant g-1 parent User:u for Person:p1 can lab.view,claim.view` + ft() + `
 			grant g-2 caregiver User:u for Person:p2 can lab.view,claim.view covers part2` + ft()
 		lines := strings.Split(text, "\n")
@@ -982,7 +982,7 @@ func TestAttackValidUntil(t *testing.T) {
 			var r authz.Request
 			switch rng.IntN(4) {
 			case 0:
-				r = request("labs-service", user, "lab.view", "lab:l", "patient", "Patient:acme/p", "sensitivity", []string{"routine", "part2"}[rng.IntN(2)])
+				r = request("labs-service", user, "lab.view", "lab:l", "patient", "Patient:acme/p", "sensitivity", []string{"routine", "part2"}[rng.IntN(2)], "minorConsent", false)
 			case 1:
 				r = request("claims-service", user, "claim.view", "claim:c", claim("Coverage:acme/c1", nil, base.Add(time.Duration(rng.IntN(16))*time.Hour).Format(time.RFC3339), "routine")...)
 			case 2:

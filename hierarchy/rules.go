@@ -494,7 +494,7 @@ func (w *world) checkReview(v *Review, valid Interval, no refuser) *Refusal {
 	}
 	opener := w.persons(w.sym(of.Principal), valid.From)
 	if of.Principal == v.By || slices.ContainsFunc(w.persons(w.sym(v.By), valid.From).list, func(p sym) bool { return slices.Contains(opener.list, p) }) {
-		return no(CodeEventInvalid, "nobody reviews an emergency of their own")
+		return no(CodeEventInvalid, "who opened an emergency does not review it")
 	}
 	if overlaps(conflicting(w, &w.reviews, byEmergency, id), valid, func(*reviewRow) bool { return true }) {
 		return no(CodeDuplicateFact, "the emergency is reviewed for a part of the valid time")

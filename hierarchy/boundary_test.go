@@ -55,9 +55,19 @@ func TestBoundaries(t *testing.T) {
 // boundaries asserts a fact of each kind with one valid time and asks around it.
 func boundaries(t *testing.T, name string, v Interval) {
 	b := newBench(t)
+	b.time = max(b.time, v.From)
 	never := Forever - 1
 	b.do(node(Always, "Tenant:acme"), node(Always, "Plan:acme/p"), node(Always, "Group:acme/g"), user(Always, "User:u"),
 		person(Always, "Person:a", &never), person(Always, "Person:b", nil), person(Always, "Person:c", nil), role("r", []string{"c"}, nil))
+	// An emergency is short, and reviewed when it is over.
+	short := Interval{v.From, min(v.To, v.From+MaxEmergency-1)}
+	needing := func() []Event {
+		return []Event{user(Always, "User:w"), user(Always, "User:x"), link(Always, LinkOwns, "Person:c", "Group:acme/g"),
+			emergency(during(v.From-10, v.From-5), "done", "User:w", "Person:c", "Group:acme/g"),
+			grant(Always, Grant{ID: "s", Grantor: mustID("Person:a"), Grantee: mustID("User:x"), Subject: mustID("Person:a"), Needs: []Need{{SignerCoSigner, mustID("Person:b")}}})}
+	}
+	b.do(needing()...)
+	b.do(setting(v, "acme", "tone", "plain"), emergency(short, "e", "User:u", "Person:c", "Group:acme/g"), review(v, "done", "User:x"), sign(v, "s", SignerCoSigner, "Person:b", "User:u"))
 	b.do(node(v, "Plan:acme/dated"), edge(v, "Group:acme/g", "Plan:acme/p"), assign(v, "User:u", "r", "Plan:acme/p"), entitle(v, "acme", "claims"),
 		grant(v, Grant{ID: "g", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a")}),
 		grant(v, Grant{ID: "m", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a"), EndsAtMajority: true}),
@@ -65,6 +75,7 @@ func boundaries(t *testing.T, name string, v Interval) {
 		link(v, LinkOwns, "Person:a", "Plan:acme/p"), link(v, LinkMerge, "Person:a", "Person:b"), link(v, LinkFamily, "Person:c", "Person:a"))
 	// The same again, but ended at v.To instead of asserted so.
 	c := newBench(t)
+	c.time = b.time
 	c.do(node(Always, "Tenant:acme"), node(Always, "Plan:acme/p"), node(Always, "Group:acme/g"), user(Always, "User:u"),
 		person(Always, "Person:a", nil), person(Always, "Person:b", nil), person(Always, "Person:c", nil), role("r", []string{"c"}, nil))
 	open := Interval{v.From, Forever}
@@ -76,6 +87,10 @@ func boundaries(t *testing.T, name string, v Interval) {
 	for i, f := range facts {
 		c.do(endAt(kinds[i], f, v.To))
 	}
+	c.do(needing()...)
+	facts = c.do(setting(open, "acme", "tone", "plain"), emergency(during(v.From, v.From+MaxEmergency), "e", "User:u", "Person:c", "Group:acme/g"), review(open, "done", "User:x"), sign(open, "s", SignerCoSigner, "Person:b", "User:u"))
+	c.do(endAt(KindSetting, facts[0], v.To), endAt(KindEmergency, facts[1], short.To), endAt(KindReview, facts[2], v.To), endAt(KindSignature, facts[3], v.To))
+	whole := v
 	for _, g := range []*bench{b, c} {
 		for _, question := range []struct {
 			name string
@@ -92,7 +107,18 @@ func boundaries(t *testing.T, name string, v Interval) {
 			{"owns link", func(v View) bool { return len(v.Owned(mustID("Person:a"))) > 0 }},
 			{"family link", func(v View) bool { return len(v.Family(mustID("Person:c"))) > 0 }},
 			{"merge link", func(v View) bool { return len(v.Merged(mustID("Person:b"))) > 1 }},
+			{"setting", func(v View) bool { _, _, ok := v.Setting(TenantID("acme"), "tone"); return ok }},
+			{"review", func(v View) bool { e, _ := v.Emergency("done"); return e.Review != nil }},
+			{"signature", func(v View) bool { return len(v.Grants(mustID("User:x"))) > 0 }},
+			{"emergency", func(v View) bool {
+				e, _ := v.Emergency("e")
+				return e.Valid.Holds(v.Instant())
+			}},
 		} {
+			v := whole
+			if question.name == "emergency" {
+				v = short
+			}
 			for _, at := range []struct {
 				at   Instant
 				want bool
@@ -115,8 +141,16 @@ func boundaries(t *testing.T, name string, v Interval) {
 			if got := len(g.view(at).EndedAssignments(mustID("User:u"))); got != want {
 				t.Errorf("%s: at %s %d assignments have ended; want %d", name, at, got, want)
 			}
-			if got := len(g.view(at).EndedGrants(mustID("User:u"))) > 0; got != (want == 1) {
-				t.Errorf("%s: at %s a grant has ended: %v", name, at, got)
+			for _, u := range []string{"User:u", "User:x"} {
+				if got := len(g.view(at).EndedGrants(mustID(u))) > 0; got != (want == 1) {
+					t.Errorf("%s: at %s a grant of %s has ended: %v", name, at, u, got)
+				}
+			}
+		}
+		// An emergency is listed from its first millisecond on, and then for good.
+		for at, want := range map[Instant]int{v.From - 1: 0, v.From: 1, short.To: 1} {
+			if got := len(g.view(at).Emergencies(mustID("User:u"))); got != want {
+				t.Errorf("%s: at %s %d emergencies have begun; want %d", name, at, got, want)
 			}
 		}
 	}

@@ -883,7 +883,7 @@ func (v View) grantFact(r *row[grantRow], voided bool) (f GrantFact, defined boo
 		f.Chain = append(f.Chain, up.id())
 		f.Effective = Interval{max(f.Effective.From, up.valid.From), min(f.Effective.To, up.valid.To)}
 		majority = majority || up.fact.grant.EndsAtMajority
-		if up.valid.Holds(v.at) {
+		if up.valid.Holds(v.at) && !(voided && up == r) {
 			v.reading.use(up.id())
 		}
 		for _, n := range up.fact.grant.Needs {

@@ -249,6 +249,7 @@ func TestReadersWhileWriting(t *testing.T) {
 	for seed := range uint64(3) {
 		full, history := randomHistory(t, newRand(4000+seed), 40)
 		g := NewGraph()
+		g.grants.indexes[byGrantee].crowds.most = 0
 		confer := g.EdgeKinds("in")
 		done := make(chan struct{})
 		var wg sync.WaitGroup

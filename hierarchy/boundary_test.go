@@ -319,6 +319,130 @@ func TestGrantChains(t *testing.T) {
 	}
 }
 
+// TestSignatures: a grant is requested until each of its needs is signed, live
+// as long as all signatures hold, and over when one ends.
+func TestSignatures(t *testing.T) {
+	world := func() *bench {
+		b := newBench(t)
+		b.do(person(Always, "Person:kid", nil), person(Always, "Person:mum", nil), person(Always, "Person:dad", nil), user(Always, "User:mum"), user(Always, "User:aunt"), user(Always, "User:vera"))
+		b.do(
+			grant(during(0, 100), Grant{ID: "root", Grantor: mustID("Person:dad"), Grantee: mustID("User:mum"), Subject: mustID("Person:kid"), MayRedelegate: true, MaxDepth: 1,
+				Needs: []Need{{SignerCoSigner, mustID("Person:mum")}, {As: SignerVerifier}}}),
+			grant(during(10, 90), Grant{ID: "child", Grantor: mustID("User:mum"), Grantee: mustID("User:aunt"), Subject: mustID("Person:kid"), Parent: "root",
+				Needs: []Need{{SignerSubject, mustID("Person:kid")}}}))
+		return b
+	}
+	mum := func(from, to Instant) Event {
+		return sign(during(from, to), "root", SignerCoSigner, "Person:mum", "User:mum")
+	}
+	verified := func(from, to Instant) Event {
+		return sign(during(from, to), "root", SignerVerifier, "User:vera", "User:vera")
+	}
+	kid := func(from, to Instant) Event {
+		return sign(during(from, to), "child", SignerSubject, "Person:kid", "User:mum")
+	}
+	for _, test := range []struct {
+		name   string
+		events []Event // each a revision of its own, from the third on
+		at     Instant
+		root   string // state, effective time, until when the answer stays
+		child  string
+	}{
+		{"nobody has signed", nil, 20, "requested 0-0 co-signer verifier until 100", "requested 0-0 subject co-signer verifier until 90"},
+		{"one has", []Event{mum(5, 100)}, 20, "requested 0-0 verifier until 100", "requested 0-0 subject verifier until 90"},
+		{"both have", []Event{mum(5, 100), verified(7, 100)}, 20, "live 7-100 until 100", "requested 0-0 subject until 90"},
+		{"all have", []Event{mum(5, 100), verified(7, 100), kid(30, Forever)}, 30, "live 7-100 until 100", "live 30-90 until 90"},
+		{"all will have", []Event{mum(5, 100), verified(7, 100), kid(30, Forever)}, 29, "live 7-100 until 100", "to come 30-90 until 30"},
+		{"the root is not signed", []Event{mum(5, 100), kid(30, Forever)}, 30, "requested 0-0 verifier until 100", "requested 0-0 verifier until 90"},
+		{"an assent is withdrawn", []Event{mum(5, 100), verified(7, 100), endAt(KindSignature, FactID{3, 0}, 25)}, 24, "live 7-25 until 25", "requested 0-0 subject until 25"},
+		{"and then", []Event{mum(5, 100), verified(7, 100), endAt(KindSignature, FactID{3, 0}, 25)}, 25, "ended 7-25 until 100", "requested 0-0 subject until 90"},
+		{"and given again", []Event{mum(5, 25), verified(7, 100), mum(40, 60)}, 39, "ended 7-25 until 40", "requested 0-0 subject until 40"},
+		{"and holds again", []Event{mum(5, 25), verified(7, 100), mum(40, 60)}, 40, "live 40-60 until 60", "requested 0-0 subject until 60"},
+		{"the later of two that ended", []Event{mum(5, 25), verified(7, 100), mum(40, 60)}, 60, "ended 40-60 until 100", "requested 0-0 subject until 90"},
+		{"the earlier of two to come", []Event{mum(25, 30), verified(7, 100), mum(40, 60)}, 20, "to come 25-30 until 25", "requested 0-0 subject until 25"},
+		{"a signature never was", []Event{mum(5, 100), verified(7, 100), void(KindSignature, FactID{4, 0})}, 20, "requested 0-0 verifier until 100", "requested 0-0 subject verifier until 90"},
+		{"what is withdrawn above ends what is below", []Event{mum(5, 100), verified(7, 100), kid(0, Forever), endAt(KindSignature, FactID{4, 0}, 50)}, 50, "ended 7-50 until 100", "ended 10-50 until 90"},
+		{"a signed grant is revoked", []Event{mum(5, 100), verified(7, 100), kid(0, Forever), endAt(KindGrant, FactID{2, 0}, 50)}, 50, "ended 7-50 until 100", "ended 10-50 until 90"},
+		{"a signed grant is voided", []Event{mum(5, 100), verified(7, 100), kid(0, Forever), void(KindGrant, FactID{2, 0})}, 50, "voided 0-0 until 100", "voided 0-0 until 90"},
+	} {
+		b := world()
+		for _, e := range test.events {
+			b.do(e)
+		}
+		show := func(v View, id string) string {
+			r := NewReading()
+			f, _ := v.Reading(r).Grant(id)
+			state := "to come"
+			switch at := v.Instant(); {
+			case f.Voided:
+				state = "voided"
+			case len(f.Missing) > 0:
+				state = "requested"
+			case f.Effective.Holds(at):
+				state = "live"
+			case f.Effective.To <= at:
+				state = "ended"
+			}
+			u := f.Grantee
+			if live := len(v.Grants(u)) > 0; live != (state == "live") {
+				t.Errorf("%s: %s is %s and live: %v", test.name, id, state, live)
+			}
+			if ended := len(v.EndedGrants(u)) > 0; ended != (state == "ended") {
+				t.Errorf("%s: %s is %s and ended: %v", test.name, id, state, ended)
+			}
+			s := fmt.Sprintf("%s %d-%d", state, f.Effective.From, f.Effective.To)
+			for _, n := range f.Missing {
+				s += " " + string(n.As)
+			}
+			return fmt.Sprintf("%s until %d", s, r.Until())
+		}
+		if got := show(b.view(test.at), "root"); got != test.root {
+			t.Errorf("%s: the root is %s; want %s", test.name, got, test.root)
+		}
+		if got := show(b.view(test.at), "child"); got != test.child {
+			t.Errorf("%s: the child is %s; want %s", test.name, got, test.child)
+		}
+		if got := show(b.g.At(test.at, 2, EdgeKinds{}), "root"); got != "requested 0-0 co-signer verifier until 100" {
+			t.Errorf("%s: before the first signature the root was %s", test.name, got)
+		}
+	}
+}
+
+// TestEmergencyAndReview: whom an emergency is for and by whom may end, merge or
+// be reviewed; it goes on by its own time.
+func TestEmergencyAndReview(t *testing.T) {
+	b := newBench(t)
+	f := b.do(node(Always, "Tenant:t"), node(Always, "Coverage:t/c"), person(Always, "Person:p", nil), user(Always, "User:u"), user(Always, "User:rita"), link(Always, LinkOwns, "Person:p", "Coverage:t/c"))
+	e := b.do(emergency(during(100, 200), "e", "User:u", "Person:p", "Coverage:t/c"))
+	r := b.do(review(during(150, Forever), "e", "User:rita"))
+	show := func(rev uint64, at Instant) string {
+		s := ""
+		for _, x := range b.g.At(at, rev, EdgeKinds{}).Emergencies(mustID("User:u")) {
+			s += fmt.Sprintf("%s %d-%d %v", x.ID, x.Valid.From, x.Valid.To, x.Review != nil)
+		}
+		return s
+	}
+	b.do(endAt(KindEmergency, e[0], 180), endAt(KindNode, f[2], 160), endAt(KindNode, f[3], 160))
+	b.do(void(KindReview, r[0]))
+	b.do(void(KindEmergency, e[0]))
+	for _, test := range []struct {
+		rev  uint64
+		at   Instant
+		want string
+	}{
+		{1, 170, ""}, {2, 99, ""}, {2, 100, "e 100-200 false"}, {2, 170, "e 100-200 false"}, {2, 999, "e 100-200 false"},
+		{3, 149, "e 100-200 false"}, {3, 150, "e 100-200 true"}, {4, 170, "e 100-180 true"}, {4, 999, "e 100-180 true"},
+		{5, 170, "e 100-180 false"}, {6, 170, ""},
+	} {
+		if got := show(test.rev, test.at); got != test.want {
+			t.Errorf("revision %d at %d: %q; want %q", test.rev, test.at, got, test.want)
+		}
+	}
+	if _, ok := b.view(170).Emergency("e"); ok {
+		t.Error("a voided emergency is known")
+	}
+}
+
 // TestDayStart compares with brute force, minute by minute, the days around
 // every change of the clock since 1990 in zones with unusual ones.
 func TestDayStart(t *testing.T) {

@@ -96,18 +96,18 @@ func TestGrantsAmongMany(t *testing.T) {
 		if n := len(b.view(1000).Grants(u)); n != MaxLiveGrants {
 			t.Errorf("%s: %d grants are live", kind, n)
 		}
-		b.do(void(KindGrant, mustFact(b.view(1000).Grants(u)[0])))
+		b.do(void(KindGrant, b.view(1000).Grants(u)[0].Fact))
 		compare("one voided")
-		b.do(endAt(KindGrant, mustFact(b.view(1000).Grants(u)[0]), 1001))
+		b.do(endAt(KindGrant, b.view(1000).Grants(u)[0].Fact, 1001))
 		compare("one ended")
 		m := func(step ImportStep) *Import { return &Import{ID: "i", Step: step} }
 		brought := grant(during(0, 9999), Grant{ID: "brought", Grantor: mustID("Person:q"), Grantee: u, Subject: mustID("Person:q")})
 		live := b.view(1000).Grants(u)
-		b.in(m(ImportOpen), brought, void(KindGrant, mustFact(live[1])), endAt(KindGrant, mustFact(live[2]), 950))
+		b.in(m(ImportOpen), brought, void(KindGrant, live[1].Fact), endAt(KindGrant, live[2].Fact, 950))
 		compare("an import is open")
 		b.in(m(ImportAbandon))
 		compare("it is abandoned")
-		b.in(m(ImportOpen), void(KindGrant, mustFact(live[1])), endAt(KindGrant, mustFact(live[2]), 950))
+		b.in(m(ImportOpen), void(KindGrant, live[1].Fact), endAt(KindGrant, live[2].Fact, 950))
 		compare("another is open")
 		b.in(m(ImportMore), brought)
 		b.in(m(ImportClose))
@@ -117,8 +117,6 @@ func TestGrantsAmongMany(t *testing.T) {
 		}
 	}
 }
-
-func mustFact(g GrantFact) FactID { return g.Fact }
 
 // TestCrowd: of random rows exactly those are found that hold.
 func TestCrowd(t *testing.T) {

@@ -1232,3 +1232,90 @@ func TestCycleOracle(t *testing.T) {
 		t.Errorf("%d refused, %d accepted: too one-sided", refused, accepted)
 	}
 }
+
+// TestEmergencyOracle opens random emergencies among reviews and merges that
+// come and go: exactly those are refused that start too late, or while another
+// of the same principal for the same person waits for its review.
+func TestEmergencyOracle(t *testing.T) {
+	refused, accepted := 0, 0
+	for seed := range uint64(rounds(60)) {
+		rng := newRand(5000 + seed)
+		b := newBench(t)
+		b.time = 10
+		persons, users := worldPersons[:3], worldUsers[:2]
+		events := []Event{node(Always, "Tenant:a"), user(Always, "User:rita")}
+		for _, u := range users {
+			events = append(events, user(Always, u))
+		}
+		for _, p := range persons {
+			events = append(events, person(Always, p, nil), node(Always, worldOwned[p]), link(Always, LinkOwns, p, worldOwned[p]))
+		}
+		var history []*Batch
+		commit := func(events ...Event) error {
+			batch := b.batch(nil, events...)
+			if err := b.g.Check(batch); err != nil {
+				return err
+			}
+			b.apply(batch)
+			history = append(history, batch)
+			return nil
+		}
+		if err := commit(events...); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 60 {
+			b.time += Instant(rng.IntN(3))
+			o := recall(history, uint64(len(history)), 0)
+			switch rng.IntN(7) {
+			case 0:
+				_ = commit(link(randomInterval(rng), LinkMerge, pick(rng, persons), pick(rng, persons)))
+			case 1, 2:
+				_ = commit(review(randomInterval(rng), fmt.Sprint("e", rng.IntN(n+1)), "User:rita"))
+			case 3:
+				var some []Event
+				for _, f := range o.facts {
+					if f.kind == KindEmergency || f.kind == KindReview || f.kind == KindLink && f.event.Link.Kind == LinkMerge {
+						some = append(some, void(f.kind, f.id), endAt(f.kind, f.id, Instant(rng.IntN(60)+1)))
+					}
+				}
+				if len(some) > 0 {
+					_ = commit(pick(rng, some))
+				}
+			default:
+				v := during(b.time+5-Instant(rng.IntN(40)), 0)
+				v.To = v.From + 1 + Instant(rng.IntN(20))
+				u, p := pick(rng, users), pick(rng, persons)
+				o.at = v.From
+				same := o.merged(p)
+				o.at = b.time
+				open := slices.ContainsFunc(o.facts, func(f oracleFact) bool {
+					return f.kind == KindEmergency && f.event.Emergency.Principal.String() == u && same[f.event.Emergency.Person.String()] &&
+						!slices.ContainsFunc(o.live(KindReview), func(r oracleFact) bool { return r.event.Review.Emergency == f.event.Emergency.ID })
+				})
+				want := ""
+				switch {
+				case v.From > b.time:
+					want = CodeEmergencyFuture
+				case open:
+					want = CodeEmergencyOpen
+				}
+				err := commit(emergency(v, fmt.Sprint("e", n), u, p, worldOwned[p]))
+				got := ""
+				if err != nil {
+					got, _, _ = strings.Cut(err.Error(), ":")
+				}
+				if got != want {
+					t.Fatalf("seed %d, step %d: got %v; want %q", seed, n, err, want)
+				}
+				if err == nil {
+					accepted++
+				} else if open {
+					refused++
+				}
+			}
+		}
+	}
+	if refused < 100 || accepted < 100 {
+		t.Errorf("%d refused, %d accepted: too one-sided", refused, accepted)
+	}
+}

@@ -408,6 +408,35 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
+// TestFactsOfCases: what a live grant, an emergency and a setting rest on is read.
+func TestFactsOfCases(t *testing.T) {
+	b := newBench(t)
+	b.do(node(Always, "Tenant:t"), node(Always, "Coverage:t/c"), person(Always, "Person:p", nil), user(Always, "User:u"), user(Always, "User:rita"), link(Always, LinkOwns, "Person:p", "Coverage:t/c"))
+	b.do(grant(Always, Grant{ID: "g", Grantor: mustID("Person:p"), Grantee: mustID("User:u"), Subject: mustID("Person:p"), Needs: []Need{{SignerSubject, mustID("Person:p")}, {As: SignerVerifier}}}),
+		sign(during(0, 9), "g", SignerSubject, "Person:p", "User:u"), sign(during(9, 99), "g", SignerSubject, "Person:p", "User:u"), sign(Always, "g", SignerVerifier, "User:rita", "User:rita"))
+	b.do(emergency(during(10, 20), "e", "User:u", "Person:p", "Coverage:t/c"), review(during(15, 99), "e", "User:rita"), setting(during(0, 50), "t", "x", true))
+	for _, test := range []struct {
+		ask  func(View)
+		at   Instant
+		want string
+	}{
+		{func(v View) { v.Grants(mustID("User:u")) }, 8, "[f2.0 f2.1 f2.3]"},
+		{func(v View) { v.Grants(mustID("User:u")) }, 9, "[f2.0 f2.2 f2.3]"},
+		{func(v View) { v.Emergencies(mustID("User:u")) }, 9, "[]"},
+		{func(v View) { v.Emergencies(mustID("User:u")) }, 14, "[f3.0]"},
+		{func(v View) { v.Emergencies(mustID("User:u")) }, 15, "[f3.0 f3.1]"},
+		{func(v View) { v.Emergencies(mustID("User:u")) }, 20, "[f3.1]"},
+		{func(v View) { v.Setting(TenantID("t"), "x") }, 49, "[f3.2]"},
+		{func(v View) { v.Setting(TenantID("t"), "x") }, 50, "[]"},
+	} {
+		r := NewReading()
+		test.ask(b.view(test.at).Reading(r))
+		if got := fmt.Sprint(r.Facts()); got != test.want {
+			t.Errorf("at %d the facts are %s; want %s", test.at, got, test.want)
+		}
+	}
+}
+
 // TestEmergencyAndReview: whom an emergency is for and by whom may end, merge or
 // be reviewed; it goes on by its own time.
 func TestEmergencyAndReview(t *testing.T) {

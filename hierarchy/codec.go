@@ -347,7 +347,7 @@ func (e *Event) wellFormed(i int) *Refusal {
 	if e.Kind != KindActivation && e.Valid.To <= e.Valid.From {
 		return refuse(i, e, CodeIntervalInverted, "valid time ends at or before its start")
 	}
-	if v := e.Valid; e.Emergency != nil && (v.From == Never || v.To == Forever || v.To > v.From+MaxEmergency) {
+	if e.Emergency != nil && e.Valid.To > e.Valid.From+MaxEmergency { // an open side is too long too
 		return refuse(i, e, CodeEmergencyLong, "an emergency lasts at most 30 minutes")
 	}
 	if e.Grant != nil && !e.Grant.Scope.Service.IsZero() && e.Grant.Scope.Service.To <= e.Grant.Scope.Service.From {

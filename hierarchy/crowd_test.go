@@ -107,11 +107,12 @@ func TestGrantsAmongMany(t *testing.T) {
 		compare("an import is open")
 		b.in(m(ImportAbandon))
 		compare("it is abandoned")
-		b.in(m(ImportOpen), void(KindGrant, live[1].Fact), endAt(KindGrant, live[2].Fact, 950))
-		compare("another is open")
-		b.in(m(ImportMore), brought)
-		b.in(m(ImportClose))
-		compare("it is closed")
+		for what, e := range map[string]Event{"voids": void(KindGrant, live[1].Fact), "ends": endAt(KindGrant, live[2].Fact, 950), "brings": brought} {
+			b.in(m(ImportOpen), e)
+			compare("an import is open that " + what)
+			b.in(m(ImportClose))
+			compare("an import is closed that " + what)
+		}
 		if n := len(b.view(1000).Grants(u)); n != MaxLiveGrants-2 { // the one ended at 1001 is live yet
 			t.Errorf("%s: %d grants are live in the end", kind, n)
 		}

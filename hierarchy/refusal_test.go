@@ -235,7 +235,7 @@ func TestRefusals(t *testing.T) {
 		{"emergency to come", nil, []Event{changed(broken, func(e *Event) { e.Valid = during(1001, 1002) })}, "emergency_future: event 0: an emergency starts no later than it is written"},
 		{"emergency a millisecond long too", nil, []Event{changed(broken, func(e *Event) { e.Valid = during(0, 1+MaxEmergency) })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
 		{"emergency without an end", nil, []Event{changed(broken, func(e *Event) { e.Valid.To = Forever })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
-		{"emergency without a start", nil, []Event{changed(broken, func(e *Event) { e.Valid.From = Never })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
+		{"emergency since ever", nil, []Event{changed(broken, func(e *Event) { e.Valid.From = Never })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
 		{"emergency at the end of time", nil, []Event{changed(broken, func(e *Event) { e.Valid = during(Forever-2, Forever-1) })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
 		{"emergency again", nil, []Event{broken, again(during(900, 950), "Person:mia")}, "emergency_open: event 1: another emergency of this principal for this person is not reviewed"},
 		{"emergency again of one merged", nil, []Event{broken, again(during(49, 60), "Person:tom")}, "emergency_open: event 1: another emergency of this principal for this person is not reviewed"},

@@ -58,7 +58,7 @@ func manyGrants(t testing.TB, others int, kind string) *bench {
 // when the next begins, at any instant of any revision, while they change.
 func TestGrantsAmongMany(t *testing.T) {
 	for _, kind := range []string{"ended", "future", "revoked", "voided"} {
-		b := manyGrants(t, 150, kind)
+		b := manyGrants(t, 100, kind)
 		x := b.g.grants.indexes[byGrantee].crowds
 		u := mustID("User:u")
 		ask := func(v View) (string, Instant) {

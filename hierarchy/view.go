@@ -15,9 +15,8 @@ import (
 // only while its parent exists, and an assignment counts only while its
 // principal exists and once its node does: ending a Node takes away what hangs
 // on it, but not the roles at it, which still reach what hung on it before;
-// voiding it takes those away too. Links, grants and blocks count by their own
-// time alone: a block or merge must not vanish because a duplicate Person was
-// ended.
+// voiding it takes those away too. All others count by their own time alone: a
+// block or merge must not vanish because a duplicate Person was ended.
 //
 // Maps and slices inside what a View returns are shared and must not be modified.
 type View struct {
@@ -189,8 +188,10 @@ type GrantFact struct {
 	// Effective is the valid time that is left by the whole chain and, where any
 	// grant of it ends at majority, by the majority of the subject (the earliest
 	// that is known of its merged identities). The grant is live where it holds:
-	// never when it is empty, as when a grant of the chain is voided or the
-	// majority is not known.
+	// never when it is empty, as when a grant of the chain is voided, a signature
+	// is missing or the majority is not known. Of several signatures of a need it
+	// is left by the one that holds, else the last that ended, else the first to
+	// come: it is true around the instant, not for all time.
 	Effective Interval
 	// Chain names the grants from the root to this one.
 	Chain []FactID

@@ -55,9 +55,19 @@ func TestBoundaries(t *testing.T) {
 // boundaries asserts a fact of each kind with one valid time and asks around it.
 func boundaries(t *testing.T, name string, v Interval) {
 	b := newBench(t)
+	b.time = max(b.time, v.From)
 	never := Forever - 1
 	b.do(node(Always, "Tenant:acme"), node(Always, "Plan:acme/p"), node(Always, "Group:acme/g"), user(Always, "User:u"),
 		person(Always, "Person:a", &never), person(Always, "Person:b", nil), person(Always, "Person:c", nil), role("r", []string{"c"}, nil))
+	// An emergency is short, and reviewed when it is over.
+	short := Interval{v.From, min(v.To, v.From+MaxEmergency-1)}
+	needing := func() []Event {
+		return []Event{user(Always, "User:w"), user(Always, "User:x"), link(Always, LinkOwns, "Person:c", "Group:acme/g"),
+			emergency(during(v.From-10, v.From-5), "done", "User:w", "Person:c", "Group:acme/g"),
+			grant(Always, Grant{ID: "s", Grantor: mustID("Person:a"), Grantee: mustID("User:x"), Subject: mustID("Person:a"), Needs: []Need{{SignerCoSigner, mustID("Person:b")}}})}
+	}
+	b.do(needing()...)
+	b.do(setting(v, "acme", "tone", "plain"), emergency(short, "e", "User:u", "Person:c", "Group:acme/g"), review(v, "done", "User:x"), sign(v, "s", SignerCoSigner, "Person:b", "User:u"))
 	b.do(node(v, "Plan:acme/dated"), edge(v, "Group:acme/g", "Plan:acme/p"), assign(v, "User:u", "r", "Plan:acme/p"), entitle(v, "acme", "claims"),
 		grant(v, Grant{ID: "g", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a")}),
 		grant(v, Grant{ID: "m", Grantor: mustID("Person:a"), Grantee: mustID("User:u"), Subject: mustID("Person:a"), EndsAtMajority: true}),
@@ -65,6 +75,7 @@ func boundaries(t *testing.T, name string, v Interval) {
 		link(v, LinkOwns, "Person:a", "Plan:acme/p"), link(v, LinkMerge, "Person:a", "Person:b"), link(v, LinkFamily, "Person:c", "Person:a"))
 	// The same again, but ended at v.To instead of asserted so.
 	c := newBench(t)
+	c.time = b.time
 	c.do(node(Always, "Tenant:acme"), node(Always, "Plan:acme/p"), node(Always, "Group:acme/g"), user(Always, "User:u"),
 		person(Always, "Person:a", nil), person(Always, "Person:b", nil), person(Always, "Person:c", nil), role("r", []string{"c"}, nil))
 	open := Interval{v.From, Forever}
@@ -76,6 +87,10 @@ func boundaries(t *testing.T, name string, v Interval) {
 	for i, f := range facts {
 		c.do(endAt(kinds[i], f, v.To))
 	}
+	c.do(needing()...)
+	facts = c.do(setting(open, "acme", "tone", "plain"), emergency(during(v.From, v.From+MaxEmergency), "e", "User:u", "Person:c", "Group:acme/g"), review(open, "done", "User:x"), sign(open, "s", SignerCoSigner, "Person:b", "User:u"))
+	c.do(endAt(KindSetting, facts[0], v.To), endAt(KindEmergency, facts[1], short.To), endAt(KindReview, facts[2], v.To), endAt(KindSignature, facts[3], v.To))
+	whole := v
 	for _, g := range []*bench{b, c} {
 		for _, question := range []struct {
 			name string
@@ -92,7 +107,18 @@ func boundaries(t *testing.T, name string, v Interval) {
 			{"owns link", func(v View) bool { return len(v.Owned(mustID("Person:a"))) > 0 }},
 			{"family link", func(v View) bool { return len(v.Family(mustID("Person:c"))) > 0 }},
 			{"merge link", func(v View) bool { return len(v.Merged(mustID("Person:b"))) > 1 }},
+			{"setting", func(v View) bool { _, _, ok := v.Setting(TenantID("acme"), "tone"); return ok }},
+			{"review", func(v View) bool { e, _ := v.Emergency("done"); return e.Review != nil }},
+			{"signature", func(v View) bool { return len(v.Grants(mustID("User:x"))) > 0 }},
+			{"emergency", func(v View) bool {
+				e, _ := v.Emergency("e")
+				return e.Valid.Holds(v.Instant())
+			}},
 		} {
+			v := whole
+			if question.name == "emergency" {
+				v = short
+			}
 			for _, at := range []struct {
 				at   Instant
 				want bool
@@ -115,8 +141,16 @@ func boundaries(t *testing.T, name string, v Interval) {
 			if got := len(g.view(at).EndedAssignments(mustID("User:u"))); got != want {
 				t.Errorf("%s: at %s %d assignments have ended; want %d", name, at, got, want)
 			}
-			if got := len(g.view(at).EndedGrants(mustID("User:u"))) > 0; got != (want == 1) {
-				t.Errorf("%s: at %s a grant has ended: %v", name, at, got)
+			for _, u := range []string{"User:u", "User:x"} {
+				if got := len(g.view(at).EndedGrants(mustID(u))) > 0; got != (want == 1) {
+					t.Errorf("%s: at %s a grant of %s has ended: %v", name, at, u, got)
+				}
+			}
+		}
+		// An emergency is listed from its first millisecond on, and then for good.
+		for at, want := range map[Instant]int{v.From - 1: 0, v.From: 1, short.To: 1} {
+			if got := len(g.view(at).Emergencies(mustID("User:u"))); got != want {
+				t.Errorf("%s: at %s %d emergencies have begun; want %d", name, at, got, want)
 			}
 		}
 	}
@@ -282,6 +316,159 @@ func TestGrantChains(t *testing.T) {
 		if _, ok := b.g.At(20, 1, EdgeKinds{}).Grant("root"); ok {
 			t.Errorf("%s: known before it was written", test.name)
 		}
+	}
+}
+
+// TestSignatures: a grant is requested until each of its needs is signed, live
+// as long as all signatures hold, and over when one ends.
+func TestSignatures(t *testing.T) {
+	world := func() *bench {
+		b := newBench(t)
+		b.do(person(Always, "Person:kid", nil), person(Always, "Person:mum", nil), person(Always, "Person:dad", nil), user(Always, "User:mum"), user(Always, "User:aunt"), user(Always, "User:vera"))
+		b.do(
+			grant(during(0, 100), Grant{ID: "root", Grantor: mustID("Person:dad"), Grantee: mustID("User:mum"), Subject: mustID("Person:kid"), MayRedelegate: true, MaxDepth: 1,
+				Needs: []Need{{SignerCoSigner, mustID("Person:mum")}, {As: SignerVerifier}}}),
+			grant(during(10, 90), Grant{ID: "child", Grantor: mustID("User:mum"), Grantee: mustID("User:aunt"), Subject: mustID("Person:kid"), Parent: "root",
+				Needs: []Need{{SignerSubject, mustID("Person:kid")}}}))
+		return b
+	}
+	mum := func(from, to Instant) Event {
+		return sign(during(from, to), "root", SignerCoSigner, "Person:mum", "User:mum")
+	}
+	verified := func(from, to Instant) Event {
+		return sign(during(from, to), "root", SignerVerifier, "User:vera", "User:vera")
+	}
+	kid := func(from, to Instant) Event {
+		return sign(during(from, to), "child", SignerSubject, "Person:kid", "User:mum")
+	}
+	for _, test := range []struct {
+		name   string
+		events []Event // each a revision of its own, from the third on
+		at     Instant
+		root   string // state, effective time, until when the answer stays
+		child  string
+	}{
+		{"nobody has signed", nil, 20, "requested 0-0 co-signer verifier until 100", "requested 0-0 subject co-signer verifier until 90"},
+		{"one has", []Event{mum(5, 100)}, 20, "requested 0-0 verifier until 100", "requested 0-0 subject verifier until 90"},
+		{"both have", []Event{mum(5, 100), verified(7, 100)}, 20, "live 7-100 until 100", "requested 0-0 subject until 90"},
+		{"all have", []Event{mum(5, 100), verified(7, 100), kid(30, Forever)}, 30, "live 7-100 until 100", "live 30-90 until 90"},
+		{"all will have", []Event{mum(5, 100), verified(7, 100), kid(30, Forever)}, 29, "live 7-100 until 100", "to come 30-90 until 30"},
+		{"the root is not signed", []Event{mum(5, 100), kid(30, Forever)}, 30, "requested 0-0 verifier until 100", "requested 0-0 verifier until 90"},
+		{"an assent is withdrawn", []Event{mum(5, 100), verified(7, 100), endAt(KindSignature, FactID{3, 0}, 25)}, 24, "live 7-25 until 25", "requested 0-0 subject until 25"},
+		{"and then", []Event{mum(5, 100), verified(7, 100), endAt(KindSignature, FactID{3, 0}, 25)}, 25, "ended 7-25 until 100", "requested 0-0 subject until 90"},
+		{"and given again", []Event{mum(5, 25), verified(7, 100), mum(40, 60)}, 39, "ended 7-25 until 40", "requested 0-0 subject until 40"},
+		{"and holds again", []Event{mum(5, 25), verified(7, 100), mum(40, 60)}, 40, "live 40-60 until 60", "requested 0-0 subject until 60"},
+		{"the later of two that ended", []Event{mum(5, 25), verified(7, 100), mum(40, 60)}, 60, "ended 40-60 until 100", "requested 0-0 subject until 90"},
+		{"the earlier of two to come", []Event{mum(25, 30), verified(7, 100), mum(40, 60)}, 20, "to come 25-30 until 25", "requested 0-0 subject until 25"},
+		{"a signature never was", []Event{mum(5, 100), verified(7, 100), void(KindSignature, FactID{4, 0})}, 20, "requested 0-0 verifier until 100", "requested 0-0 subject verifier until 90"},
+		{"what is withdrawn above ends what is below", []Event{mum(5, 100), verified(7, 100), kid(0, Forever), endAt(KindSignature, FactID{4, 0}, 50)}, 50, "ended 7-50 until 100", "ended 10-50 until 90"},
+		{"a signed grant is revoked", []Event{mum(5, 100), verified(7, 100), kid(0, Forever), endAt(KindGrant, FactID{2, 0}, 50)}, 50, "ended 7-50 until 100", "ended 10-50 until 90"},
+		{"a signed grant is voided", []Event{mum(5, 100), verified(7, 100), kid(0, Forever), void(KindGrant, FactID{2, 0})}, 50, "voided 0-0 until 100", "voided 0-0 until 90"},
+	} {
+		b := world()
+		for _, e := range test.events {
+			b.do(e)
+		}
+		show := func(v View, id string) string {
+			r := NewReading()
+			f, _ := v.Reading(r).Grant(id)
+			state := "to come"
+			switch at := v.Instant(); {
+			case f.Voided:
+				state = "voided"
+			case len(f.Missing) > 0:
+				state = "requested"
+			case f.Effective.Holds(at):
+				state = "live"
+			case f.Effective.To <= at:
+				state = "ended"
+			}
+			u := f.Grantee
+			if live := len(v.Grants(u)) > 0; live != (state == "live") {
+				t.Errorf("%s: %s is %s and live: %v", test.name, id, state, live)
+			}
+			if ended := len(v.EndedGrants(u)) > 0; ended != (state == "ended") {
+				t.Errorf("%s: %s is %s and ended: %v", test.name, id, state, ended)
+			}
+			s := fmt.Sprintf("%s %d-%d", state, f.Effective.From, f.Effective.To)
+			for _, n := range f.Missing {
+				s += " " + string(n.As)
+			}
+			return fmt.Sprintf("%s until %d", s, r.Until())
+		}
+		if got := show(b.view(test.at), "root"); got != test.root {
+			t.Errorf("%s: the root is %s; want %s", test.name, got, test.root)
+		}
+		if got := show(b.view(test.at), "child"); got != test.child {
+			t.Errorf("%s: the child is %s; want %s", test.name, got, test.child)
+		}
+		if got := show(b.g.At(test.at, 2, EdgeKinds{}), "root"); got != "requested 0-0 co-signer verifier until 100" {
+			t.Errorf("%s: before the first signature the root was %s", test.name, got)
+		}
+	}
+}
+
+// TestFactsOfCases: what a live grant, an emergency and a setting rest on is read.
+func TestFactsOfCases(t *testing.T) {
+	b := newBench(t)
+	b.do(node(Always, "Tenant:t"), node(Always, "Coverage:t/c"), person(Always, "Person:p", nil), user(Always, "User:u"), user(Always, "User:rita"), link(Always, LinkOwns, "Person:p", "Coverage:t/c"))
+	b.do(grant(Always, Grant{ID: "g", Grantor: mustID("Person:p"), Grantee: mustID("User:u"), Subject: mustID("Person:p"), Needs: []Need{{SignerSubject, mustID("Person:p")}, {As: SignerVerifier}}}),
+		sign(during(0, 9), "g", SignerSubject, "Person:p", "User:u"), sign(during(9, 99), "g", SignerSubject, "Person:p", "User:u"), sign(Always, "g", SignerVerifier, "User:rita", "User:rita"))
+	b.do(emergency(during(10, 20), "e", "User:u", "Person:p", "Coverage:t/c"), review(during(15, 99), "e", "User:rita"), setting(during(0, 50), "t", "x", true))
+	for _, test := range []struct {
+		ask  func(View)
+		at   Instant
+		want string
+	}{
+		{func(v View) { v.Grants(mustID("User:u")) }, 8, "[f2.0 f2.1 f2.3]"},
+		{func(v View) { v.Grants(mustID("User:u")) }, 9, "[f2.0 f2.2 f2.3]"},
+		{func(v View) { v.Emergencies(mustID("User:u")) }, 9, "[]"},
+		{func(v View) { v.Emergencies(mustID("User:u")) }, 14, "[f3.0]"},
+		{func(v View) { v.Emergencies(mustID("User:u")) }, 15, "[f3.0 f3.1]"},
+		{func(v View) { v.Emergencies(mustID("User:u")) }, 20, "[f3.1]"},
+		{func(v View) { v.Setting(TenantID("t"), "x") }, 49, "[f3.2]"},
+		{func(v View) { v.Setting(TenantID("t"), "x") }, 50, "[]"},
+	} {
+		r := NewReading()
+		test.ask(b.view(test.at).Reading(r))
+		if got := fmt.Sprint(r.Facts()); got != test.want {
+			t.Errorf("at %d the facts are %s; want %s", test.at, got, test.want)
+		}
+	}
+}
+
+// TestEmergencyAndReview: whom an emergency is for and by whom may end, merge or
+// be reviewed; it goes on by its own time.
+func TestEmergencyAndReview(t *testing.T) {
+	b := newBench(t)
+	f := b.do(node(Always, "Tenant:t"), node(Always, "Coverage:t/c"), person(Always, "Person:p", nil), user(Always, "User:u"), user(Always, "User:rita"), link(Always, LinkOwns, "Person:p", "Coverage:t/c"))
+	e := b.do(emergency(during(100, 200), "e", "User:u", "Person:p", "Coverage:t/c"))
+	r := b.do(review(during(150, Forever), "e", "User:rita"))
+	show := func(rev uint64, at Instant) string {
+		s := ""
+		for _, x := range b.g.At(at, rev, EdgeKinds{}).Emergencies(mustID("User:u")) {
+			s += fmt.Sprintf("%s %d-%d %v", x.ID, x.Valid.From, x.Valid.To, x.Review != nil)
+		}
+		return s
+	}
+	b.do(endAt(KindEmergency, e[0], 180), endAt(KindNode, f[2], 160), endAt(KindNode, f[3], 160))
+	b.do(void(KindReview, r[0]))
+	b.do(void(KindEmergency, e[0]))
+	for _, test := range []struct {
+		rev  uint64
+		at   Instant
+		want string
+	}{
+		{1, 170, ""}, {2, 99, ""}, {2, 100, "e 100-200 false"}, {2, 170, "e 100-200 false"}, {2, 999, "e 100-200 false"},
+		{3, 149, "e 100-200 false"}, {3, 150, "e 100-200 true"}, {4, 170, "e 100-180 true"}, {4, 999, "e 100-180 true"},
+		{5, 170, "e 100-180 false"}, {6, 170, ""},
+	} {
+		if got := show(test.rev, test.at); got != test.want {
+			t.Errorf("revision %d at %d: %q; want %q", test.rev, test.at, got, test.want)
+		}
+	}
+	if _, ok := b.view(170).Emergency("e"); ok {
+		t.Error("a voided emergency is known")
 	}
 }
 

@@ -51,7 +51,7 @@ func Decode(body []byte) (*Batch, error) {
 	dec.UseNumber()
 	err := dec.Decode(b)
 	if err == nil {
-		err = fixAttrs(b)
+		err = fixValues(b)
 	}
 	if err == nil {
 		if err = wellFormed(b); err == nil {
@@ -78,9 +78,9 @@ func Decode(body []byte) (*Batch, error) {
 	return nil, errors.New("decode batch: not in canonical form")
 }
 
-// fixAttrs turns what encoding/json makes of attribute values into what Node
-// promises.
-func fixAttrs(b *Batch) error {
+// fixValues turns what encoding/json makes of attributes and settings into what
+// Node and Setting promise.
+func fixValues(b *Batch) error {
 	for i := range b.Events {
 		if s := b.Events[i].Setting; s != nil {
 			if number, ok := s.Value.(json.Number); ok {
@@ -347,7 +347,7 @@ func (e *Event) wellFormed(i int) *Refusal {
 	if e.Kind != KindActivation && e.Valid.To <= e.Valid.From {
 		return refuse(i, e, CodeIntervalInverted, "valid time ends at or before its start")
 	}
-	if v := e.Valid; e.Emergency != nil && (v.From == Never || v.To == Forever || v.To > v.From+MaxEmergency) {
+	if e.Emergency != nil && e.Valid.To > e.Valid.From+MaxEmergency { // an open side is too long too
 		return refuse(i, e, CodeEmergencyLong, "an emergency lasts at most 30 minutes")
 	}
 	if e.Grant != nil && !e.Grant.Scope.Service.IsZero() && e.Grant.Scope.Service.To <= e.Grant.Scope.Service.From {
@@ -602,7 +602,9 @@ func (g *Grant) valid() error {
 		if err := n.valid(n.As != SignerVerifier); err != nil {
 			return err
 		}
-		if slices.Contains(g.Needs[:i], n) {
+		if slices.ContainsFunc(g.Needs[:i], func(o Need) bool {
+			return o == n || o.As == SignerVerifier && n.As == SignerVerifier // one signature would meet both
+		}) {
 			return errors.New("a signature is needed twice")
 		}
 	}

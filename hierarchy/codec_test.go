@@ -94,7 +94,21 @@ func TestDecodeRefuses(t *testing.T) {
 		}
 		return strings.Replace(good, old, new, 1)
 	}
+	set := func(value string) string {
+		return one(`{"op":1,"kind":6,"valid":{},"setting":{"tenant":"Tenant:a","name":"x","value":` + value + `}}`)
+	}
+	for _, value := range []string{`true`, `0`, `-9223372036854775808`, `""`} {
+		if _, err := Decode([]byte(set(value))); err != nil {
+			t.Errorf("setting %s: %v", value, err)
+		}
+	}
 	for _, test := range []struct{ name, body, want string }{
+		{"float setting", set(`1.0`), "event_invalid: event 0: the number of a setting is not a 64-bit integer"},
+		{"setting too large", set(`9223372036854775808`), "event_invalid: event 0: the number of a setting is not a 64-bit integer"},
+		{"setting minus zero", set(`-0`), "not in canonical form"},
+		{"null setting", set(`null`), "event_invalid: event 0: the value of a setting is"},
+		{"list setting", set(`["x"]`), "event_invalid: event 0: the value of a setting is"},
+		{"object setting", set(`{}`), "event_invalid: event 0: the value of a setting is"},
 		{"nothing", ``, "a value is malformed or the text ends early"},
 		{"cut", good[:len(good)-1], "a value is malformed or the text ends early"},
 		{"no JSON", `{"revision":x}`, "not JSON at byte 1"},
@@ -199,7 +213,7 @@ func FuzzDecode(f *testing.F) {
 		_ = g.Check(b)
 		if body, err := Encode(b); err == nil {
 			if err := g.Apply(Entry{1, body}); err == nil {
-				for k := KindNode; k <= KindActivation; k++ {
+				for k := KindNode; k <= KindReview; k++ {
 					for range g.At(0, 1, EdgeKinds{}).Facts(k) {
 					}
 				}

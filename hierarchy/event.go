@@ -273,7 +273,8 @@ type Grant struct {
 	// links down (people at most 1, organisations at most 3 in a whole chain).
 	MayRedelegate bool `json:"mayRedelegate,omitempty"`
 	MaxDepth      int  `json:"maxDepth,omitempty"`
-	// Needs lists whose signatures it takes, at most 8: each is a [Signature].
+	// Needs lists whose signatures it takes, at most 8 and one verifier's: each is
+	// a [Signature].
 	Needs []Need `json:"needs,omitempty"`
 	// Source and External say of a grant that is kept in another system which
 	// one, and under which id. Both or neither.
@@ -355,9 +356,11 @@ type Setting struct {
 }
 
 // Emergency is an access that a principal has opened for itself to one person's
-// records under one node ("break glass"): a patient's in one hospital. Its valid time is at most [MaxEmergency] long, starts
-// no later than it is written, and may be ended early. As long as one is not
-// reviewed, the same principal opens no other for the same person.
+// records under one node ("break glass"): a patient's in one hospital. The
+// person, or one merged with it, owns the node. Its valid time is at most
+// [MaxEmergency] long, starts no later than it is written, and may be ended
+// early. As long as one is not reviewed, the same principal opens no other for
+// the same person, or for one merged with it.
 type Emergency struct {
 	// ID is unique among all emergencies ever: letters, digits and '-', at most
 	// 64 bytes.
@@ -374,7 +377,9 @@ type Emergency struct {
 // MaxEmergency is how long an emergency lasts at most, in milliseconds.
 const MaxEmergency = 30 * 60 * 1000
 
-// Review closes the case of an emergency. Nobody reviews their own.
+// Review closes the case of an emergency for as long as it is valid: one that is
+// ended or voided opens the case again. Nobody reviews their own, under whatever
+// principal.
 type Review struct {
 	Emergency string `json:"emergency"`
 	By        ID     `json:"by"`      // a principal

@@ -108,6 +108,7 @@ type anyTable interface {
 	again(n uint32, valid Interval, added uint32) uint32
 	find(like uint32, rev uint32) uint32
 	count() uint32
+	changed(n, rev uint32)
 }
 
 func (t *table[T]) version(n uint32) (Interval, FactID) { r := t.rows.at(n); return r.valid, r.id() }
@@ -235,6 +236,8 @@ func NewGraph() *Graph {
 	g.grants = newTable(4, func(r grantRow) [maxIndexes]uint32 {
 		return [maxIndexes]uint32{r.id, r.grantee, r.pair, r.subject}
 	})
+	g.grants.indexes[byGrantee].crowds = &crowds{most: 64}
+	g.grants.indexes[bySubject].crowds = &crowds{most: 64}
 	g.blocks = newTable(1, func(r blockRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.person} })
 	g.activations = newTable(1, func(activationRow) [maxIndexes]uint32 { return [maxIndexes]uint32{1} })
 	g.settings = newTable(1, func(r settingRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.tenant} })
@@ -643,6 +646,7 @@ func (g *Graph) finish(e *Event, rev uint32, m *openImport) {
 			g.facts.at(place).Store(rowRef{e.Kind, replacement}.pack())
 		}
 		t.removed(ref.row).Store(rev)
+		t.changed(ref.row, rev)
 	}
 }
 
@@ -657,6 +661,7 @@ func (g *Graph) close(m *openImport, rev uint32) {
 			continue
 		}
 		ref.table(g).removed(ref.row).Store(rev)
+		ref.table(g).changed(ref.row, rev)
 		if p.replacement != 0 {
 			g.facts.at(p.place).Store(rowRef{ref.kind, p.replacement}.pack())
 		}
@@ -674,7 +679,9 @@ func (g *Graph) remark(m *openImport, from, to uint32) {
 	for _, s := range m.spans {
 		t := g.tables[s.kind]
 		for n := s.lo + 1; n <= s.hi; n++ {
-			t.added(n).CompareAndSwap(from, to)
+			if t.added(n).CompareAndSwap(from, to) && to < maxRevision {
+				t.changed(n, to)
+			}
 		}
 	}
 }

@@ -142,6 +142,22 @@ func overlayOf(tenant, digest string) Event {
 	return Event{Op: Assert, Kind: KindActivation, Activation: &Activation{Digest: digest, Tenant: tenant}}
 }
 
+func setting(v Interval, tenant, name string, value any) Event {
+	return assert(v, Event{Kind: KindSetting, Setting: &Setting{TenantID(tenant), name, value}})
+}
+
+func emergency(v Interval, id, principal, person, node string) Event {
+	return assert(v, Event{Kind: KindEmergency, Emergency: &Emergency{ID: id, Principal: mustID(principal), Person: mustID(person), Node: mustID(node), Reason: "BTG"}})
+}
+
+func review(v Interval, emergency, by string) Event {
+	return assert(v, Event{Kind: KindReview, Review: &Review{Emergency: emergency, By: mustID(by), Outcome: "justified"}})
+}
+
+func sign(v Interval, grant string, as Signer, by, principal string) Event {
+	return assert(v, Event{Kind: KindSignature, Signature: &Signature{grant, Need{as, mustID(by)}, mustID(principal)}})
+}
+
 func grant(v Interval, g Grant) Event {
 	if g.Type == "" {
 		g.Type = "caregiver"

@@ -502,3 +502,72 @@ func TestAfterAbandonedHistory(t *testing.T) {
 		}
 	}
 }
+
+// TestImportConflictsOfCases: settings, signatures and reviews of an open import
+// are in the way of others, and nobody builds on what it brings.
+func TestImportConflictsOfCases(t *testing.T) {
+	b := importWorld(t)
+	b.do(node(Always, "Coverage:acme/c"), user(Always, "User:u"), user(Always, "User:v"), person(Always, "Person:p", nil), link(Always, LinkOwns, "Person:p", "Coverage:acme/c"))
+	broken := func(id string) Event { return emergency(during(10, 20), id, "User:u", "Person:p", "Coverage:acme/c") }
+	needs := func(id string) Event {
+		return grant(Always, Grant{ID: id, Grantor: mustID("Person:p"), Grantee: mustID("User:u"), Subject: mustID("Person:p"), Needs: []Need{{SignerSubject, mustID("Person:p")}}})
+	}
+	signed := func(id string) Event { return sign(Always, id, SignerSubject, "Person:p", "User:v") }
+	b.do(broken("e"), needs("g"))
+	m := func(step ImportStep) *Import { return &Import{ID: "all", Step: step} }
+	b.in(m(ImportOpen), setting(Always, "acme", "x", true), signed("g"), review(during(20, Forever), "e", "User:v"), needs("h"))
+	for name, test := range map[string]struct {
+		event Event
+		code  string
+	}{
+		"a setting":                        {setting(during(5, 6), "acme", "x", false), CodeDuplicateFact},
+		"a signature":                      {signed("g"), CodeDuplicateFact},
+		"a signature on its grant":         {signed("h"), CodeUnknownEnd},
+		"a review":                         {review(during(30, Forever), "e", "User:v"), CodeDuplicateFact},
+		"an emergency on its review":       {broken("f"), CodeEmergencyOpen},
+		"an emergency with a known id too": {broken("e"), CodeDuplicateFact},
+	} {
+		if got := b.refused(nil, test.event); !strings.HasPrefix(got, test.code) {
+			t.Errorf("%s: %s; want %s", name, got, test.code)
+		}
+	}
+	if n := len(b.view(30).Grants(mustID("User:u"))); n != 0 {
+		t.Errorf("%d grants are live by a signature that is not visible", n)
+	}
+	b.in(m(ImportMore), signed("h"), broken("f")) // it builds on itself
+	if got := b.refused(nil, broken("f")); !strings.HasPrefix(got, CodeDuplicateFact) {
+		t.Errorf("the id of an emergency of an open import: %s", got)
+	}
+	b.in(m(ImportClose))
+	if n := len(b.view(30).Grants(mustID("User:u"))); n != 2 {
+		t.Errorf("closed: %d grants are live", n)
+	}
+	if n := len(b.view(30).Emergencies(mustID("User:u"))); n != 2 {
+		t.Errorf("closed: %d emergencies", n)
+	}
+	if x, _, ok := b.view(0).Setting(TenantID("acme"), "x"); !ok || x != true {
+		t.Errorf("closed: the setting is %v, %v", x, ok)
+	}
+}
+
+// TestImportOfAHistoryWithEmergencies: an emergency starts no later than the
+// source says that it was written.
+func TestImportOfAHistoryWithEmergencies(t *testing.T) {
+	b := newBench(t)
+	b.time = 900
+	b.do(node(Always, "Tenant:acme"), node(Always, "Coverage:acme/c"), user(Always, "User:u"), person(Always, "Person:p", nil))
+	h := func(step ImportStep) *Import { return &Import{ID: "h", Step: step, History: true} }
+	b.time = 100
+	b.in(h(ImportOpen), link(Always, LinkOwns, "Person:p", "Coverage:acme/c"))
+	if got := b.refused(h(ImportMore), emergency(during(101, 110), "e", "User:u", "Person:p", "Coverage:acme/c")); !strings.HasPrefix(got, CodeEmergencyFuture) {
+		t.Errorf("later than the source's time: %s", got)
+	}
+	b.in(h(ImportMore), emergency(during(100, 110), "e", "User:u", "Person:p", "Coverage:acme/c"))
+	b.time = 950
+	b.in(h(ImportClose))
+	for rev, want := range []int{0, 0, 0, 1, 1} {
+		if n := len(b.g.At(105, uint64(rev), EdgeKinds{}).Emergencies(mustID("User:u"))); n != want {
+			t.Errorf("revision %d knows %d emergencies; want %d", rev, n, want)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -68,6 +69,37 @@ func TestRefusals(t *testing.T) {
 	for i := range 16 {
 		many = append(many, plain(func(g *Grant) { g.ID = fmt.Sprint("n", i) }))
 	}
+	// A grant with needs, an emergency and a review, changed so that they are wrong.
+	needs := func(list ...Need) Event { return plain(func(g *Grant) { g.Needs = list }) }
+	parents := needs(Need{SignerCoSigner, mustID("Person:tom")}, Need{As: SignerVerifier})
+	signed := sign(during(0, 50), "new", SignerCoSigner, "Person:tom", "User:dana")
+	broken := emergency(during(100, 900), "e1", "User:dana", "Person:mia", "Coverage:acme/c1")
+	again := func(v Interval, person string) Event {
+		return emergency(v, "e2", "User:dana", person, "Coverage:acme/c1")
+	}
+	seen := review(during(200, Forever), "e1", "User:eve")
+	changed := func(e Event, change func(*Event)) Event {
+		switch {
+		case e.Emergency != nil:
+			x := *e.Emergency
+			e.Emergency = &x
+		case e.Review != nil:
+			x := *e.Review
+			e.Review = &x
+		case e.Signature != nil:
+			x := *e.Signature
+			e.Signature = &x
+		}
+		change(&e)
+		return e
+	}
+	bolt := &Import{ID: "i", Tenant: "bolt", Step: ImportOpen}
+	requested := slices.Clone(many)
+	for i, e := range requested {
+		g := *e.Grant
+		g.Needs = []Need{{As: SignerVerifier}}
+		requested[i].Grant = &g
+	}
 	tests := []struct {
 		name   string
 		imp    *Import
@@ -114,7 +146,38 @@ func TestRefusals(t *testing.T) {
 		{"grant to a person", nil, []Event{plain(func(g *Grant) { g.Grantee = mustID("Person:tom") })}, "event_invalid: event 0: the grantee is a principal or a node, not a person"},
 		{"majority unknown", nil, []Event{plain(func(g *Grant) { g.Subject, g.EndsAtMajority = mustID("Person:tom"), true })}, "event_invalid: event 0: the grant ends at majority, but when that is, is not known"},
 		{"grantor not the parent's grantee", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.Grantor = mustID("User:eve") })}, "event_invalid: event 0: the grantor is not the grantee of the parent grant"},
+		{"setting of a group", nil, []Event{assert(Always, Event{Kind: KindSetting, Setting: &Setting{mustID("Group:acme/g1"), "x", true}})}, "event_invalid: event 0: only a Tenant has settings"},
+		{"setting without a name", nil, []Event{setting(Always, "acme", "", true)}, "event_invalid: event 0: setting must be 1 to 256 bytes of UTF-8 without control characters"},
+		{"setting of nothing", nil, []Event{setting(Always, "acme", "x", nil)}, "event_invalid: event 0: the value of a setting is a bool, a string or a 64-bit integer"},
+		{"setting of a float", nil, []Event{setting(Always, "acme", "x", 1.0)}, "event_invalid: event 0: the value of a setting is a bool, a string or a 64-bit integer"},
+		{"setting too long", nil, []Event{setting(Always, "acme", "x", strings.Repeat("x", 1025))}, "event_invalid: event 0: setting must be at most 1024 bytes of UTF-8 without control characters"},
+		{"need of a stranger", nil, []Event{needs(Need{"friend", mustID("Person:tom")})}, "event_invalid: event 0: one signs as grantor, subject, co-signer or verifier"},
+		{"need of nobody", nil, []Event{needs(Need{As: SignerSubject})}, "event_invalid: event 0: signer: id type must be a letter followed by letters and digits, at most 64 bytes"},
+		{"need twice", nil, []Event{needs(Need{SignerSubject, mustID("Person:mia")}, Need{SignerSubject, mustID("Person:mia")})}, "event_invalid: event 0: a signature is needed twice"},
+		{"two verifiers", nil, []Event{needs(Need{SignerVerifier, mustID("User:dana")}, Need{As: SignerVerifier})}, "event_invalid: event 0: a signature is needed twice"},
+		{"both parents", nil, []Event{needs(Need{SignerCoSigner, mustID("Person:mia")}, Need{SignerCoSigner, mustID("Person:tom")})}, ""},
+		{"nine needs", nil, []Event{needs(make([]Need, 9)...)}, "event_invalid: event 0: a grant needs at most 8 signatures"},
+		{"source without an id", nil, []Event{plain(func(g *Grant) { g.Source = "ciam" })}, "event_invalid: event 0: a grant of another system names the system and its id there"},
+		{"id without a source", nil, []Event{plain(func(g *Grant) { g.External = "x-1" })}, "event_invalid: event 0: a grant of another system names the system and its id there"},
+		{"record twice", nil, []Event{plain(func(g *Grant) { g.Scope.Records = []string{"report:r", "report:r"} })}, "event_invalid: event 0: record is listed twice"},
+		{"signature of no grant", nil, []Event{changed(signed, func(e *Event) { e.Signature.Grant = "" })}, "event_invalid: event 0: a signature names a grant"},
+		{"signature as a friend", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.As = "friend" })}, "event_invalid: event 1: one signs as grantor, subject, co-signer or verifier"},
+		{"verifier unnamed", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.Need = Need{As: SignerVerifier} })}, "event_invalid: event 1: signer: id type must be a letter followed by letters and digits, at most 64 bytes"},
+		{"signed by a person", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.Principal = mustID("Person:tom") })}, "event_invalid: event 1: only a principal signs"},
+		{"emergency without an id", nil, []Event{changed(broken, func(e *Event) { e.Emergency.ID = "" })}, "event_invalid: event 0: emergency id must be letters, digits and '-', 1 to 64 bytes"},
+		{"emergency without a reason", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Reason = "" })}, "event_invalid: event 0: reason must be 1 to 256 bytes of UTF-8 without control characters"},
+		{"emergency of a plan", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Person = mustID("Plan:acme/p1") })}, "event_invalid: event 0: an emergency is about a person"},
+		{"emergency nowhere", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Node = ID{} })}, "event_invalid: event 0: emergency: id type must be a letter followed by letters and digits, at most 64 bytes"},
+		{"emergency opened by a group", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Principal = mustID("Group:acme/g1") })}, "event_invalid: event 0: only a principal opens an emergency"},
+		{"review of nothing", nil, []Event{changed(seen, func(e *Event) { e.Review.Emergency = "" })}, "event_invalid: event 0: a review names an emergency"},
+		{"review without an outcome", nil, []Event{changed(seen, func(e *Event) { e.Review.Outcome = "fine" })}, "event_invalid: event 0: outcome of a review must be justified or unjustified"},
+		{"review of one's own", nil, []Event{broken, changed(seen, func(e *Event) { e.Review.By = mustID("User:dana") })}, "event_invalid: event 1: who opened an emergency does not review it"},
+		{"review of one's own as another", nil, []Event{broken, person(Always, "Person:d", nil), person(Always, "Person:d2", nil), link(Always, LinkSelf, "User:dana", "Person:d"),
+			link(Always, LinkSelf, "User:eve", "Person:d2"), link(Always, LinkMerge, "Person:d2", "Person:d"), seen}, "event_invalid: event 6: who opened an emergency does not review it"},
+		{"review of one's own as another once", nil, []Event{broken, person(Always, "Person:d", nil), link(Always, LinkSelf, "User:dana", "Person:d"),
+			link(during(0, 200), LinkSelf, "User:eve", "Person:d"), seen}, ""},
 		// interval_inverted
+		{"emergency ended at its start", nil, []Event{broken, endAt(KindEmergency, fact(5, 0), 100)}, "interval_inverted: event 1: the end lies at or before the start of the fact"},
 		{"inverted", nil, []Event{node(during(5, 4), "Plan:acme/p9")}, "interval_inverted: event 0: valid time ends at or before its start"},
 		{"empty", nil, []Event{node(during(5, 5), "Plan:acme/p9")}, "interval_inverted: event 0: valid time ends at or before its start"},
 		{"zero", nil, []Event{node(Interval{}, "Plan:acme/p9")}, "interval_inverted: event 0: valid time ends at or before its start"},
@@ -143,6 +206,49 @@ func TestRefusals(t *testing.T) {
 		{"end voided before", nil, []Event{void(KindNode, fact(1, 6)), edge(Always, "Group:acme/g1", "Plan:acme/p1")}, "unknown_end: event 1: Plan:acme/p1 does not exist in all of the valid time"},
 		{"tenant unknown", nil, []Event{node(Always, "Plan:none/p1")}, "unknown_tenant: event 0: Tenant:none does not exist in all of the valid time"},
 		{"role of no tenant", nil, []Event{role("none/x", nil, nil)}, "unknown_tenant: event 0: Tenant:none does not exist in the valid time"},
+		{"setting of no tenant", nil, []Event{setting(Always, "none", "x", true)}, "unknown_end: event 0: Tenant:none does not exist in all of the valid time"},
+		{"emergency of nobody", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Principal = mustID("User:nobody") })}, "unknown_end: event 0: the person or the principal does not exist in all of the valid time"},
+		{"emergency for nobody", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Person = mustID("Person:nobody") })}, "unknown_end: event 0: the person or the principal does not exist in all of the valid time"},
+		{"emergency outlives the principal", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Principal, e.Valid = mustID("User:temp"), during(90, 101) })}, "unknown_end: event 0: the person or the principal does not exist in all of the valid time"},
+		{"emergency as long as the principal", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Principal, e.Valid = mustID("User:temp"), during(90, 100) })}, ""},
+		{"emergency at another's node", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Person = mustID("Person:tom") })}, "unknown_end: event 0: the person does not own the node of the emergency"},
+		{"emergency at the node of one merged", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Person, e.Valid = mustID("Person:tom"), during(49, 60) })}, ""},
+		{"emergency at a node that nobody owns", nil, []Event{changed(broken, func(e *Event) { e.Emergency.Node = mustID("Plan:acme/p1") })}, "unknown_end: event 0: the person does not own the node of the emergency"},
+		{"review of no emergency", nil, []Event{seen}, "unknown_end: event 0: no emergency has this id"},
+		{"review of a voided emergency", nil, []Event{broken, void(KindEmergency, fact(5, 0)), seen}, "unknown_end: event 2: no emergency has this id"},
+		{"review by nobody", nil, []Event{broken, changed(seen, func(e *Event) { e.Review.By = mustID("User:nobody") })}, "unknown_end: event 1: the reviewer is no principal that exists"},
+		{"review by one who has left", nil, []Event{broken, changed(seen, func(e *Event) { e.Review.By = mustID("User:temp") })}, "unknown_end: event 1: the reviewer is no principal that exists"},
+		{"review by a group", nil, []Event{broken, changed(seen, func(e *Event) { e.Review.By = mustID("Group:acme/g1") })}, "unknown_end: event 1: the reviewer is no principal that exists"},
+		{"signature on no grant", nil, []Event{signed}, "unknown_end: event 0: the grant does not exist, or is voided"},
+		{"signature on a voided grant", nil, []Event{parents, void(KindGrant, fact(5, 0)), signed}, "unknown_end: event 2: the grant does not exist, or is voided"},
+		{"signature of one who has left", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.Principal, e.Valid = mustID("User:temp"), during(100, 101) })}, "unknown_end: event 1: who signs does not exist at that time"},
+		{"signature by one who left later", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.Principal, e.Valid = mustID("User:temp"), during(99, 101) })}, ""},
+		{"verified by nobody", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.Need = Need{SignerVerifier, mustID("User:nobody")} })}, "unknown_end: event 1: who signs does not exist at that time"},
+		// need_unknown
+		{"signature of another parent", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.By = mustID("Person:mia") })}, "need_unknown: event 1: the grant takes no signature of this co-signer"},
+		{"signature as another", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.As = SignerSubject })}, "need_unknown: event 1: the grant takes no signature of this subject"},
+		{"signature that is not needed", nil, []Event{plain(func(*Grant) {}), signed}, "need_unknown: event 1: the grant takes no signature of this co-signer"},
+		{"verified by anybody", nil, []Event{parents, changed(signed, func(e *Event) { e.Signature.Need = Need{SignerVerifier, mustID("User:eve")} })}, ""},
+		{"verified by another than named", nil, []Event{needs(Need{SignerVerifier, mustID("User:dana")}), changed(signed, func(e *Event) { e.Signature.Need = Need{SignerVerifier, mustID("User:eve")} })}, "need_unknown: event 1: the grant takes no signature of this verifier"},
+		// emergency_future, emergency_long, emergency_open
+		{"emergency now", nil, []Event{changed(broken, func(e *Event) { e.Valid = during(1000, 1000+MaxEmergency) })}, ""},
+		{"emergency to come", nil, []Event{changed(broken, func(e *Event) { e.Valid = during(1001, 1002) })}, "emergency_future: event 0: an emergency starts no later than it is written"},
+		{"emergency a millisecond long too", nil, []Event{changed(broken, func(e *Event) { e.Valid = during(0, 1+MaxEmergency) })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
+		{"emergency without an end", nil, []Event{changed(broken, func(e *Event) { e.Valid.To = Forever })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
+		{"emergency since ever", nil, []Event{changed(broken, func(e *Event) { e.Valid.From = Never })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
+		{"emergency at the end of time", nil, []Event{changed(broken, func(e *Event) { e.Valid = during(Forever-2, Forever-1) })}, "emergency_long: event 0: an emergency lasts at most 30 minutes"},
+		{"emergency again", nil, []Event{broken, again(during(900, 950), "Person:mia")}, "emergency_open: event 1: another emergency of this principal for this person is not reviewed"},
+		{"emergency again of one merged", nil, []Event{broken, again(during(49, 60), "Person:tom")}, "emergency_open: event 1: another emergency of this principal for this person is not reviewed"},
+		{"emergency again of one merged the other way", nil, []Event{again(during(49, 60), "Person:tom"), changed(broken, func(e *Event) { e.Valid = during(49, 60) })}, "emergency_open: event 1: another emergency of this principal for this person is not reviewed"},
+		{"emergency of another principal", nil, []Event{broken, changed(again(during(900, 950), "Person:mia"), func(e *Event) { e.Emergency.Principal = mustID("User:eve") })}, ""},
+		{"emergency of another person", nil, []Event{broken, link(Always, LinkOwns, "Person:tom", "Plan:acme/p1"), changed(again(during(900, 950), "Person:tom"), func(e *Event) { e.Emergency.Node = mustID("Plan:acme/p1") })}, ""},
+		{"emergency again after the end", nil, []Event{broken, endAt(KindEmergency, fact(5, 0), 200), again(during(900, 950), "Person:mia")}, "emergency_open: event 2: another emergency of this principal for this person is not reviewed"},
+		{"emergency again after the review", nil, []Event{broken, seen, again(during(900, 950), "Person:mia")}, ""},
+		{"emergency again, voided", nil, []Event{broken, void(KindEmergency, fact(5, 0)), again(during(900, 950), "Person:mia")}, ""},
+		{"emergency again, review voided", nil, []Event{broken, seen, void(KindReview, fact(5, 1)), again(during(900, 950), "Person:mia")}, "emergency_open: event 3: another emergency of this principal for this person is not reviewed"},
+		{"emergency again, review ended", nil, []Event{broken, seen, endAt(KindReview, fact(5, 1), 1000), again(during(900, 950), "Person:mia")}, "emergency_open: event 3: another emergency of this principal for this person is not reviewed"},
+		{"emergency again, review to end", nil, []Event{broken, seen, endAt(KindReview, fact(5, 1), 1001), again(during(900, 950), "Person:mia")}, ""},
+		{"emergency again, review to come", nil, []Event{broken, changed(seen, func(e *Event) { e.Valid.From = 1001 }), again(during(900, 950), "Person:mia")}, "emergency_open: event 2: another emergency of this principal for this person is not reviewed"},
 		// unknown_fact
 		{"end of nothing", nil, []Event{endAt(KindNode, fact(9, 0), 10)}, "unknown_fact: event 0: no fact of this kind has this id, or it is voided"},
 		{"index beyond", nil, []Event{void(KindNode, fact(1, 99))}, "unknown_fact: event 0: no fact of this kind has this id, or it is voided"},
@@ -179,6 +285,14 @@ func TestRefusals(t *testing.T) {
 		{"import beyond its tenant's edges", &Import{ID: "i", Tenant: "bolt", Step: ImportOpen}, []Event{edge(Always, "Pharmacy:x", "Chain:y")}, "tenancy_violation: event 0: an import of tenant bolt must not touch this"},
 		{"import voids beyond its tenant", &Import{ID: "i", Tenant: "bolt", Step: ImportOpen}, []Event{void(KindEdge, fact(3, 0))}, "tenancy_violation: event 0: an import of tenant bolt must not touch this"},
 		{"import of links", &Import{ID: "i", Tenant: "bolt", Step: ImportOpen}, []Event{person(Always, "Person:new", nil), link(Always, LinkOwns, "Person:new", "Group:bolt/g1")}, ""},
+		{"grant to another tenant's organisation", nil, []Event{grant(Always, Grant{ID: "new", Type: "org-delegate", Grantor: mustID("Tenant:acme"), Grantee: mustID("Group:bolt/g1"), Subject: mustID("Plan:acme/p1")})}, ""},
+		{"grant to an organisation about a person", nil, []Event{grant(Always, Grant{ID: "new", Type: "org-delegate", Grantor: mustID("Person:mia"), Grantee: mustID("Group:bolt/g1"), Subject: mustID("Person:mia")})}, ""},
+		{"import of a setting", bolt, []Event{setting(Always, "bolt", "x", true)}, ""},
+		{"import of another tenant's setting", bolt, []Event{setting(Always, "acme", "x", true)}, "tenancy_violation: event 0: an import of tenant bolt must not touch this"},
+		{"import of a grant to another tenant", bolt, []Event{grant(Always, Grant{ID: "new", Type: "org-delegate", Grantor: mustID("Tenant:bolt"), Grantee: mustID("Group:acme/g1"), Subject: mustID("Group:bolt/g1")})}, "tenancy_violation: event 0: an import of tenant bolt must not touch this"},
+		{"import of an emergency", bolt, []Event{broken}, "tenancy_violation: event 0: an import of tenant bolt must not touch this"},
+		{"import of a review", bolt, []Event{seen}, "tenancy_violation: event 0: an import of tenant bolt must not touch this"},
+		{"import of a signature", bolt, []Event{signed}, "tenancy_violation: event 0: an import of tenant bolt must not touch this"},
 		// cycle
 		{"edge to itself", nil, []Event{edge(Always, "Group:acme/g1", "Group:acme/g1")}, "cycle: event 0: the edge from Group:acme/g1 to Group:acme/g1 would close a cycle"},
 		{"edge back", nil, []Event{edge(during(49, 60), "Plan:acme/p1", "Group:acme/g1")}, "cycle: event 0: the edge from Plan:acme/p1 to Group:acme/g1 would close a cycle"},
@@ -207,6 +321,15 @@ func TestRefusals(t *testing.T) {
 		{"merge back", nil, []Event{link(during(49, 60), LinkMerge, "Person:tom", "Person:mia")}, "duplicate_fact: event 0: the merge link is known the other way round for a part of the valid time"},
 		{"grant twice", nil, []Event{plain(func(g *Grant) { g.ID = "root" })}, "grant_exists: event 0: a grant with this id is known, even if it is over"},
 		{"grant voided and again", nil, []Event{void(KindGrant, fact(4, 1)), plain(func(g *Grant) { g.ID = "child" })}, "grant_exists: event 1: a grant with this id is known, even if it is over"},
+		{"setting twice", nil, []Event{setting(during(0, 50), "acme", "x", true), setting(during(49, 60), "acme", "x", "no")}, "duplicate_fact: event 1: Tenant:acme has said x for a part of the valid time"},
+		{"setting changed", nil, []Event{setting(during(0, 50), "acme", "x", true), setting(during(50, 60), "acme", "x", "no"), setting(Always, "bolt", "x", true), setting(Always, "acme", "y", true)}, ""},
+		{"emergency id twice", nil, []Event{broken, changed(broken, func(e *Event) { e.Emergency.Principal = mustID("User:eve") })}, "duplicate_fact: event 1: an emergency with this id is known, even if it is over"},
+		{"emergency id of a voided one", nil, []Event{broken, void(KindEmergency, fact(5, 0)), broken}, "duplicate_fact: event 2: an emergency with this id is known, even if it is over"},
+		{"reviewed twice", nil, []Event{broken, seen, changed(seen, func(e *Event) { e.Review.Outcome = "unjustified" })}, "duplicate_fact: event 2: the emergency is reviewed for a part of the valid time"},
+		{"reviewed anew", nil, []Event{broken, seen, endAt(KindReview, fact(5, 1), 300), changed(seen, func(e *Event) { e.Valid.From = 300 })}, ""},
+		{"signed twice", nil, []Event{parents, signed, changed(signed, func(e *Event) { e.Valid = during(49, 60) })}, "duplicate_fact: event 2: the grant is signed so for a part of the valid time"},
+		{"signed again", nil, []Event{parents, signed, changed(signed, func(e *Event) { e.Valid = during(50, 60) })}, ""},
+		{"verified by two", nil, []Event{parents, sign(Always, "new", SignerVerifier, "User:eve", "User:eve"), sign(Always, "new", SignerVerifier, "User:dana", "User:dana")}, "duplicate_fact: event 2: the grant is signed so for a part of the valid time"},
 		// grant_wider, grant_depth, grant_limit
 		{"narrow", nil, []Event{narrow(func(*Grant, *Interval) {})}, ""},
 		{"wider subject", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.Subject, g.EndsAtMajority = mustID("Person:tom"), false })}, "grant_wider: event 0: the subject is not that of the parent grant"},
@@ -215,6 +338,19 @@ func TestRefusals(t *testing.T) {
 		{"wider purpose", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.Purpose = []string{"FAMRQT", "PATRQT"} })}, "grant_wider: event 0: the list of purposes is wider than in the parent grant"},
 		{"any purpose", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.Purpose = nil })}, "grant_wider: event 0: the list of purposes is wider than in the parent grant"},
 		{"any coverage", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.Scope.Coverage = ID{} })}, "grant_wider: event 0: the coverage is wider than in the parent grant"},
+		{"wider records", nil, []Event{plain(func(g *Grant) {
+			g.ID, g.Grantee, g.Scope.Records, g.MayRedelegate, g.MaxDepth = "few", mustID("User:dana"), []string{"report:r1", "report:r2"}, true, 1
+		}), plain(func(g *Grant) {
+			g.Parent, g.Grantor, g.Scope.Records = "few", mustID("User:dana"), []string{"report:r1", "report:r3"}
+		})}, "grant_wider: event 1: the list of records is wider than in the parent grant"},
+		{"any record", nil, []Event{plain(func(g *Grant) {
+			g.ID, g.Grantee, g.Scope.Records, g.MayRedelegate, g.MaxDepth = "few", mustID("User:dana"), []string{"report:r1"}, true, 1
+		}), plain(func(g *Grant) { g.Parent, g.Grantor = "few", mustID("User:dana") })}, "grant_wider: event 1: the list of records is wider than in the parent grant"},
+		{"fewer records", nil, []Event{plain(func(g *Grant) {
+			g.ID, g.Grantee, g.Scope.Records, g.MayRedelegate, g.MaxDepth = "few", mustID("User:dana"), []string{"report:r1", "report:r2"}, true, 1
+		}), plain(func(g *Grant) {
+			g.Parent, g.Grantor, g.Scope.Records = "few", mustID("User:dana"), []string{"report:r2"}
+		})}, ""},
 		{"wider service", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.Scope.Service.To++ })}, "grant_wider: event 0: the service time is wider than in the parent grant"},
 		{"any service", nil, []Event{narrow(func(g *Grant, _ *Interval) { g.Scope.Service = Interval{} })}, "grant_wider: event 0: the service time is wider than in the parent grant"},
 		{"later", nil, []Event{narrow(func(_ *Grant, v *Interval) { v.To++ })}, "grant_wider: event 0: the valid time is wider than in the parent grant"},
@@ -232,6 +368,7 @@ func TestRefusals(t *testing.T) {
 		}, "grant_depth: event 3: the parent grant may not be redelegated"},
 		{"sixteen", nil, many[:15], ""},
 		{"seventeen", nil, many, "grant_limit: event 15: 16 grants are live for this grantee and subject at an instant of the valid time"},
+		{"seventeen requested", nil, requested, "grant_limit: event 15: 16 grants are live for this grantee and subject at an instant of the valid time"},
 		{"sixteen and one ended", nil, append(append([]Event{endAt(KindGrant, fact(4, 1), 10)}, many[:15]...), plain(func(g *Grant) { g.ID = "late" })), "grant_limit: event 16: 16 grants are live for this grantee and subject at an instant of the valid time"},
 		{"sixteen and one voided", nil, append([]Event{void(KindGrant, fact(4, 1))}, many...), ""},
 		// of the batch

@@ -428,20 +428,54 @@ func (w *world) checkEmergency(x *Emergency, valid Interval, no refuser) *Refusa
 	if !w.isPrincipal(principal) {
 		return no(CodeEventInvalid, "only a principal opens an emergency")
 	}
-	if !overlaps(certain(w, &w.links, byTo, w.sym(x.Node)), valid, func(r *linkRow) bool { return r.kind == linkOwns }) {
-		return no(CodeUnknownEnd, "nobody owns the node of the emergency")
+	persons := w.merged(set{list: []sym{person}}, valid.From)
+	if !overlaps(certain(w, &w.links, byTo, w.sym(x.Node)), valid, func(r *linkRow) bool {
+		return r.kind == linkOwns && slices.Contains(persons.list, r.from)
+	}) {
+		return no(CodeUnknownEnd, "the person does not own the node of the emergency")
 	}
 	for _, r := range conflicting(w, &w.emergencies, byOpener, principal) {
-		if r.fact.person == person && !w.reviewed(r.fact.id) {
+		if slices.Contains(persons.list, r.fact.person) && !w.reviewed(r.fact.id) {
 			return no(CodeEmergencyOpen, "another emergency of this principal for this person is not reviewed")
 		}
 	}
 	return nil
 }
 
+// merged returns persons and all that are merged with any of them at an instant.
+func (w *world) merged(found set, at Instant) set {
+	for i := 0; i < len(found.list); i++ {
+		for v, r := range certain(w, &w.links, byFrom, found.list[i]) {
+			if r.fact.kind == linkMerge && v.Holds(at) {
+				found.add(r.fact.to)
+			}
+		}
+		for v, r := range certain(w, &w.links, byTo, found.list[i]) {
+			if r.fact.kind == linkMerge && v.Holds(at) {
+				found.add(r.fact.from)
+			}
+		}
+	}
+	return found
+}
+
+// persons returns who a principal is at an instant.
+func (w *world) persons(principal sym, at Instant) set {
+	var found set
+	for v, r := range certain(w, &w.links, byFrom, principal) {
+		if r.fact.kind == linkSelf && v.Holds(at) {
+			found.add(r.fact.to)
+		}
+	}
+	return w.merged(found, at)
+}
+
+// reviewed reports whether a review holds when the batch is written.
 func (w *world) reviewed(emergency sym) bool {
-	for range certain(w, &w.reviews, byEmergency, emergency) {
-		return true
+	for v := range certain(w, &w.reviews, byEmergency, emergency) {
+		if v.Holds(w.time) {
+			return true
+		}
 	}
 	return false
 }
@@ -458,11 +492,12 @@ func (w *world) checkReview(v *Review, valid Interval, no refuser) *Refusal {
 	if !w.exists(v.By, Interval{valid.From, valid.From + 1}) || !w.isPrincipal(w.sym(v.By)) {
 		return no(CodeUnknownEnd, "the reviewer is no principal that exists")
 	}
-	if of.Principal == v.By {
-		return no(CodeEventInvalid, "nobody reviews an emergency of their own")
+	opener := w.persons(w.sym(of.Principal), valid.From)
+	if of.Principal == v.By || slices.ContainsFunc(w.persons(w.sym(v.By), valid.From).list, func(p sym) bool { return slices.Contains(opener.list, p) }) {
+		return no(CodeEventInvalid, "who opened an emergency does not review it")
 	}
-	if w.reviewed(id) {
-		return no(CodeDuplicateFact, "the emergency is reviewed")
+	if overlaps(conflicting(w, &w.reviews, byEmergency, id), valid, func(*reviewRow) bool { return true }) {
+		return no(CodeDuplicateFact, "the emergency is reviewed for a part of the valid time")
 	}
 	return nil
 }

@@ -1,8 +1,10 @@
 package hierarchy
 
 import (
+	"cmp"
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -61,8 +63,9 @@ func (p *pages[T]) make(i uint32) *T {
 
 // index chains the rows of a table by an interned key, newest first.
 type index struct {
-	heads pages[atomic.Uint32] // by symbol: number of the newest row, 0 for none
-	next  pages[uint32]        // by row: the next older one
+	heads  pages[atomic.Uint32] // by symbol: number of the newest row, 0 for none
+	next   pages[uint32]        // by row: the next older one
+	crowds *crowds              // nil where chains are walked however long they are
 }
 
 func (x *index) head(key uint32) uint32 {
@@ -78,6 +81,77 @@ func (x *index) add(key, row uint32) {
 	head := x.heads.make(key)
 	*x.next.make(row) = head.Load()
 	head.Store(row)
+}
+
+// long reports whether a chain has more than some rows.
+func (x *index) long(key uint32, rows int) bool {
+	n := x.head(key)
+	for ; n != 0 && rows > 0; rows-- {
+		n = x.after(n)
+	}
+	return n != 0
+}
+
+// crowds keep, for keys with many rows, those that are known sorted by their
+// valid time, so that the few that hold at an instant are found without walking
+// all that are over or to come. The first question after a change sorts.
+type crowds struct {
+	most    int                  // as many rows under one key are walked, more are sorted
+	changed pages[atomic.Uint32] // by symbol: the last revision that changed which rows are known
+	sorted  sync.Map             // by symbol: *crowd
+}
+
+// crowd is an interval tree: rows sorted by start, in which each part of the
+// list bears the latest end of it at its middle.
+type crowd struct {
+	rev  uint32 // of which the rows are known
+	rows []timed
+}
+
+type timed struct {
+	valid Interval
+	last  Instant
+	row   uint32
+}
+
+// measure sets the latest ends of a part and returns its own.
+func measure(part []timed) Instant {
+	if len(part) == 0 {
+		return Never
+	}
+	mid := len(part) / 2
+	part[mid].last = max(part[mid].valid.To, measure(part[:mid]), measure(part[mid+1:]))
+	return part[mid].last
+}
+
+// holding walks the rows of a part that hold at an instant, by their start.
+func holding(part []timed, at Instant, yield func(uint32) bool) bool {
+	if len(part) == 0 {
+		return true
+	}
+	mid := len(part) / 2
+	switch m := part[mid]; {
+	case m.last <= at:
+		return true
+	case m.valid.From > at:
+		return holding(part[:mid], at, yield)
+	default:
+		return holding(part[:mid], at, yield) && (m.valid.To <= at || yield(m.row)) && holding(part[mid+1:], at, yield)
+	}
+}
+
+// next returns the first start after an instant.
+func (c *crowd) next(at Instant) (Instant, bool) {
+	n, _ := slices.BinarySearchFunc(c.rows, at, func(s timed, at Instant) int {
+		if s.valid.From <= at {
+			return -1
+		}
+		return 1
+	})
+	if n == len(c.rows) {
+		return 0, false
+	}
+	return c.rows[n].valid.From, true
 }
 
 // Marks of a row's added field that are no revision. A row of an open import
@@ -136,7 +210,50 @@ func (t *table[T]) add(valid Interval, added uint32, fact FactID, what T) uint32
 			t.indexes[i].add(keys[i], t.n)
 		}
 	}
+	if added < maxRevision {
+		t.changed(t.n, added)
+	}
 	return t.n
+}
+
+// changed notes the revision, not visible yet, from which a row is or is no
+// longer known. Writer only.
+func (t *table[T]) changed(n, rev uint32) {
+	for i := range t.indexes {
+		if x := t.indexes[i].crowds; x != nil {
+			x.changed.make(t.keys(t.rows.at(n).fact)[i]).Store(rev)
+		}
+	}
+}
+
+// crowd returns the rows under a key that are known at a revision, sorted; nil
+// where they are few, or where the revision is one before the last change.
+func (t *table[T]) crowd(which int, key, rev uint32) *crowd {
+	x := t.indexes[which].crowds
+	if x == nil || !t.indexes[which].long(key, x.most) {
+		return nil
+	}
+	kept, _ := x.sorted.Load(key) // first, so that changed tells of all that it may lack
+	changed := uint32(0)
+	if p := x.changed.at(key); p != nil {
+		changed = p.Load()
+	}
+	if changed > rev {
+		return nil
+	}
+	if c, ok := kept.(*crowd); ok && c.rev >= changed {
+		return c
+	}
+	c := &crowd{rev: rev}
+	for n, r := range t.each(which, key) {
+		if r.visible(rev) {
+			c.rows = append(c.rows, timed{valid: r.valid, row: n})
+		}
+	}
+	slices.SortFunc(c.rows, func(a, b timed) int { return cmp.Compare(a.valid.From, b.valid.From) })
+	measure(c.rows)
+	x.sorted.Store(key, c)
+	return c
 }
 
 // each walks the rows under a key, newest first, whatever their state.

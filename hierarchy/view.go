@@ -15,9 +15,8 @@ import (
 // only while its parent exists, and an assignment counts only while its
 // principal exists and once its node does: ending a Node takes away what hangs
 // on it, but not the roles at it, which still reach what hung on it before;
-// voiding it takes those away too. Links, grants and blocks count by their own
-// time alone: a block or merge must not vanish because a duplicate Person was
-// ended.
+// voiding it takes those away too. All others count by their own time alone: a
+// block or merge must not vanish because a duplicate Person was ended.
 //
 // Maps and slices inside what a View returns are shared and must not be modified.
 type View struct {
@@ -135,6 +134,17 @@ func known[T any](v View, t *table[T], which int, key sym, match func(*T) bool) 
 // live walks the rows under a key that match and hold at the view's instant.
 func live[T any](v View, t *table[T], which int, key sym, match func(*T) bool) iter.Seq[*row[T]] {
 	return func(yield func(*row[T]) bool) {
+		if match == nil {
+			if c := t.crowd(which, key, v.rev); c != nil {
+				v.crowd(c, func(n uint32) bool {
+					r := t.rows.at(n)
+					v.reading.examine(r.valid, v.at)
+					v.reading.use(r.id())
+					return yield(r)
+				})
+				return
+			}
+		}
 		for r := range known(v, t, which, key, match) {
 			if !r.valid.Holds(v.at) {
 				continue
@@ -145,6 +155,14 @@ func live[T any](v View, t *table[T], which int, key sym, match func(*T) bool) i
 			}
 		}
 	}
+}
+
+// crowd walks the rows of a crowd that hold, and notes when the next one begins.
+func (v View) crowd(c *crowd, yield func(uint32) bool) {
+	if at, ok := c.next(v.at); ok && v.reading != nil {
+		v.reading.Note(at)
+	}
+	holding(c.rows, v.at, yield)
 }
 
 // EdgeFact is an edge with its valid time and the fact that asserted it.
@@ -170,8 +188,10 @@ type GrantFact struct {
 	// Effective is the valid time that is left by the whole chain and, where any
 	// grant of it ends at majority, by the majority of the subject (the earliest
 	// that is known of its merged identities). The grant is live where it holds:
-	// never when it is empty, as when a grant of the chain is voided or the
-	// majority is not known.
+	// never when it is empty, as when a grant of the chain is voided, a signature
+	// is missing or the majority is not known. Of several signatures of a need it
+	// is left by the one that holds, else the last that ended, else the first to
+	// come: it is true around the instant, not for all time.
 	Effective Interval
 	// Chain names the grants from the root to this one.
 	Chain []FactID
@@ -771,8 +791,22 @@ func (v View) Capabilities(role string) []string {
 }
 
 // Grants returns the live grants of a grantee, sorted by grant id.
-func (v View) Grants(grantee ID) []GrantFact {
-	return v.grantsWhere(byGrantee, grantee, func(f *GrantFact, _ bool) bool { return f.Effective.Holds(v.at) })
+func (v View) Grants(grantee ID) []GrantFact { return v.liveGrants(byGrantee, grantee) }
+
+// GrantsAbout returns the live grants about a person or node itself, sorted by
+// grant id. What is merged with the person is not looked at.
+func (v View) GrantsAbout(subject ID) []GrantFact { return v.liveGrants(bySubject, subject) }
+
+func (v View) liveGrants(which int, key ID) []GrantFact {
+	g := v.graph()
+	var list []GrantFact
+	for r := range live(v, g.grants, which, g.syms.lookupID(key), nil) {
+		if f, _ := v.grantFact(r, false); f.Effective.Holds(v.at) {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, compareGrants)
+	return list
 }
 
 // GrantsOf returns the grants that a principal, person or node is the grantee or
@@ -780,7 +814,7 @@ func (v View) Grants(grantee ID) []GrantFact {
 func (v View) GrantsOf(party ID) []GrantFact {
 	all := func(*GrantFact, bool) bool { return true }
 	list := append(v.grantsWhere(byGrantee, party, all), v.grantsWhere(bySubject, party, all)...)
-	slices.SortFunc(list, func(a, b GrantFact) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, compareGrants)
 	return slices.CompactFunc(list, func(a, b GrantFact) bool { return a.ID == b.ID })
 }
 
@@ -792,18 +826,13 @@ func (v View) EndedGrants(grantee ID) []GrantFact {
 	return v.grantsWhere(byGrantee, grantee, func(f *GrantFact, defined bool) bool { return defined && f.Effective.To <= v.at })
 }
 
-// GrantsAbout returns the live grants about a person or node itself, sorted by
-// grant id. What is merged with the person is not looked at.
-func (v View) GrantsAbout(subject ID) []GrantFact {
-	return v.grantsWhere(bySubject, subject, func(f *GrantFact, _ bool) bool { return f.Effective.Holds(v.at) })
-}
-
 // GrantsAhead returns the grants about a person or node itself whose own valid
 // time holds at the instant or later, live or not, sorted by grant id.
 func (v View) GrantsAhead(subject ID) []GrantFact {
 	return v.grantsWhere(bySubject, subject, func(f *GrantFact, _ bool) bool { return f.Valid.To > v.at })
 }
 
+// grantsWhere walks all grants under a key that are known.
 func (v View) grantsWhere(which int, key ID, want func(f *GrantFact, defined bool) bool) []GrantFact {
 	g := v.graph()
 	var list []GrantFact
@@ -812,9 +841,11 @@ func (v View) grantsWhere(which int, key ID, want func(f *GrantFact, defined boo
 			list = append(list, f)
 		}
 	}
-	slices.SortFunc(list, func(a, b GrantFact) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, compareGrants)
 	return list
 }
+
+func compareGrants(a, b GrantFact) int { return strings.Compare(a.ID, b.ID) }
 
 // Grant returns the grant with this id whatever its state, as long as it is
 // known: not yet live, ended or voided too.
@@ -853,7 +884,7 @@ func (v View) grantFact(r *row[grantRow], voided bool) (f GrantFact, defined boo
 		f.Chain = append(f.Chain, up.id())
 		f.Effective = Interval{max(f.Effective.From, up.valid.From), min(f.Effective.To, up.valid.To)}
 		majority = majority || up.fact.grant.EndsAtMajority
-		if up.valid.Holds(v.at) {
+		if up.valid.Holds(v.at) && !(voided && up == r) {
 			v.reading.use(up.id())
 		}
 		for _, n := range up.fact.grant.Needs {

@@ -15,6 +15,9 @@ import (
 // nothing, and nothing panics.
 func TestZeroView(t *testing.T) {
 	b := refusalWorld(t)
+	b.do(setting(Always, "acme", "x", true), emergency(during(0, 20), "e", "User:dana", "Person:mia", "Coverage:acme/c1"), review(Always, "e", "User:eve"),
+		grant(Always, Grant{ID: "signed", Grantor: mustID("Person:mia"), Grantee: mustID("User:eve"), Subject: mustID("Person:mia"), Needs: []Need{{As: SignerVerifier}}}),
+		sign(Always, "signed", SignerVerifier, "User:dana", "User:dana"))
 	for name, v := range map[string]View{"zero": {}, "revision 0": b.g.At(10, 0, b.g.EdgeKinds("in"))} {
 		r := NewReading()
 		v = v.Reading(r)
@@ -25,12 +28,17 @@ func TestZeroView(t *testing.T) {
 		_, isGrant := v.Grant("root")
 		_, isFact := v.Fact(FactID{1, 0})
 		_, _, isActive := v.Activation("")
+		_, isEmergency := v.Emergency("e")
+		_, _, isSetting := v.Setting(TenantID("acme"), "x")
+		if isEmergency || isSetting || len(v.Emergencies(u))+len(v.Signatures("root")) > 0 {
+			t.Errorf("%s: knows an emergency, a signature or a setting", name)
+		}
 		if isNode || isPrincipal || isRole || isGrant || isFact || isActive || v.Entitled(TenantID("acme"), "claims") ||
 			len(v.Persons(u))+len(v.Family(p))+len(v.Owned(p))+len(v.Owners(n))+len(v.Assignments(u))+len(v.EndedAssignments(u))+
 				len(v.Capabilities("broker"))+len(v.Grants(u))+len(v.EndedGrants(u))+len(v.Blocks(p))+len(v.Parents(n)) > 0 {
 			t.Errorf("%s: knows something", name)
 		}
-		for k := KindNode; k <= KindActivation; k++ {
+		for k := KindNode; k <= KindReview; k++ {
 			for range v.Facts(k) {
 				t.Errorf("%s: yields a fact", name)
 			}
@@ -249,6 +257,7 @@ func TestReadersWhileWriting(t *testing.T) {
 	for seed := range uint64(3) {
 		full, history := randomHistory(t, newRand(4000+seed), 40)
 		g := NewGraph()
+		g.grants.indexes[byGrantee].crowds.most = 0
 		confer := g.EdgeKinds("in")
 		done := make(chan struct{})
 		var wg sync.WaitGroup

@@ -171,7 +171,7 @@ func (d *demo) sub(stdout, stderr io.Writer) *app {
 func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
 
 func (d *demo) scenes() {
-	const patient = "--with patient=Patient:general/leo --with sensitivity="
+	const patient = "--with patient=Patient:general/leo --with minorConsent=false --with sensitivity="
 	lab := "can user:mia lab.view lab:cbc " + patient + "routine"
 
 	d.scene("1", "Shortly before midnight, Leo's mother opens his lab result",
@@ -197,14 +197,16 @@ func (d *demo) scenes() {
 	d.run("can user:amy route.call route:claims.list --area Tenant:acme", exitDeny)
 	d.run("can user:bea route.call route:claims.list --area Tenant:zeta", exitOK)
 
-	d.scene("5", "A broker with three letters of record, one of them lapsed", "Each claim belongs to the group of its own fill date.")
+	d.scene("5", "A broker with three letters of record, one of them lapsed", "She reads the reports of her groups, and no member's claim.")
 	for _, g := range []struct {
-		coverage string
-		code     int
-	}{{"n1", exitOK}, {"s1", exitOK}, {"w1", exitDeny}} {
-		d.run("can user:bea claim.view claim:c-"+g.coverage+" --with coverage=Coverage:zeta/"+g.coverage+
-			" --with pharmacy=null --with prescriber=null --with fillDate=2026-11-02 --with sensitivity=routine", g.code)
+		group string
+		code  int
+	}{{"north", exitOK}, {"south", exitOK}, {"west", exitDeny}} {
+		d.run("can user:bea report.view report:r-"+g.group+" --with group=Group:zeta/"+g.group+
+			" --with operator=null --with tenant=null --with carrier=null --with account=null --with smallestCell=25", g.code)
 	}
+	d.run("can user:bea claim.view claim:c-1 --with coverage=Coverage:zeta/n1 --with pharmacy=null --with prescriber=null"+
+		" --with fillDate=2026-11-02 --with sensitivity=routine --with minorConsent=false", exitDeny)
 
 	d.scene("6", "An auditor asks for the first answer again",
 		"It is derived from the store and the ledger alone, bit for bit.")
@@ -298,7 +300,7 @@ func (d *demo) run(line string, want int) string {
 
 // tryIt leaves the server up and says what to type.
 func (d *demo) tryIt(address string) {
-	const body = `{"subject":{"type":"user","id":"mia"},"action":{"name":"lab.view"},"resource":{"type":"lab","id":"cbc","properties":{"patient":"Patient:general/leo","sensitivity":"routine"}}}`
+	const body = `{"subject":{"type":"user","id":"mia"},"action":{"name":"lab.view"},"resource":{"type":"lab","id":"cbc","properties":{"patient":"Patient:general/leo","sensitivity":"routine","minorConsent":false}}}`
 	fmt.Fprintf(d.app.stdout, `
 The server stays up until Ctrl-C. Try in another terminal:
 

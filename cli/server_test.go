@@ -626,7 +626,7 @@ callers:
 	var answers admin.Answers
 	claim := func(id string) admin.Entity {
 		return admin.Entity{Type: "claim", ID: id, Properties: map[string]any{"coverage": "Coverage:acme/" + coverage, "pharmacy": nil, "prescriber": nil,
-			"fillDate": "2026-03-01", "sensitivity": "routine", canary(): canary()}}
+			"fillDate": "2026-03-01", "sensitivity": "routine", "minorConsent": false, canary(): canary()}}
 	}
 	question := admin.Question{Subject: admin.Subject{Entity: admin.Entity{Type: "user", ID: user, Properties: map[string]any{canary(): canary()}}, Assurance: 2},
 		Action: admin.Action{Name: "claim.view", Properties: map[string]any{canary(): canary()}}, Resource: claim(canary()),

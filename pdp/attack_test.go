@@ -87,7 +87,7 @@ func compiled(t testing.TB, files map[string][]byte) *policies.Set {
 
 // rawClaim is claim with a date and a sensitivity of any type.
 func rawClaim(coverage, pharmacy, date, sensitivity any) []any {
-	return []any{"coverage", coverage, "pharmacy", pharmacy, "prescriber", nil, "fillDate", date, "sensitivity", sensitivity}
+	return []any{"coverage", coverage, "pharmacy", pharmacy, "prescriber", nil, "fillDate", date, "sensitivity", sensitivity, "minorConsent", false}
 }
 
 func claimOf(user string, props ...any) authz.Request {
@@ -566,7 +566,7 @@ func TestAttackASecondAccountOfTheBlocked(t *testing.T) {
 		principal User:ex-member
 		User:ex-staff is Person:ex
 		User:ex-member is Person:ex
-		User:ex-staff holds broker at Group:acme/g1
+		User:ex-staff holds tpa-ops at Group:acme/g1
 		Person:pat blocks User:ex-member`)
 	if got := s.ask(claimOf("ex-staff", claim("Coverage:acme/cov1", nil, "2026-06-01", "routine")...)); !strings.HasPrefix(got, "deny") {
 		t.Errorf("the same human by another account: %s", got)
@@ -946,7 +946,7 @@ func TestAttackValidUntil(t *testing.T) {
 			Person:p2 blocks User:u` + ft() + `
 			User:u holds clinician at HealthSystem:acme/hs` + ft() + `
 			User:u holds ops at Operator:ward` + ft() + `
-			User:u holds broker at Group:acme/g1` + ft() + `
+			User:u holds tpa-ops at Group:acme/g1` + ft() + `
 			grant g-1 parent User:u for Person:p1 can lab.view,claim.view` + ft() + `
 			grant g-2 caregiver User:u for Person:p2 can lab.view,claim.view covers part2` + ft()
 		lines := strings.Split(text, "\n")
@@ -982,7 +982,7 @@ func TestAttackValidUntil(t *testing.T) {
 			var r authz.Request
 			switch rng.IntN(4) {
 			case 0:
-				r = request("labs-service", user, "lab.view", "lab:l", "patient", "Patient:acme/p", "sensitivity", []string{"routine", "part2"}[rng.IntN(2)])
+				r = request("labs-service", user, "lab.view", "lab:l", "patient", "Patient:acme/p", "sensitivity", []string{"routine", "part2"}[rng.IntN(2)], "minorConsent", false)
 			case 1:
 				r = request("claims-service", user, "claim.view", "claim:c", claim("Coverage:acme/c1", nil, base.Add(time.Duration(rng.IntN(16))*time.Hour).Format(time.RFC3339), "routine")...)
 			case 2:

@@ -215,7 +215,7 @@ func TestOnlyWhoMayChanges(t *testing.T) {
 	}
 	must(t, do("node Group:acme/hers"))
 	for _, line := range []string{"node Group:zeta/x", "node Tenant:new", "Tenant:zeta has labs", "User:bo holds ops at Operator:ward",
-		"principal User:x", "User:bo holds broker at Group:zeta/g1"} {
+		"principal User:x", "User:bo holds tpa-ops at Group:zeta/g1"} {
 		if err := do(line); !errors.As(err, &e) || e.Kind != authz.Refused {
 			t.Errorf("%s: %v", line, err)
 		}

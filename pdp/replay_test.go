@@ -152,7 +152,7 @@ func record(t testing.TB, s *site, decisions, sets, changes int) {
 		}
 		if due(i, changes) > nChanges && nChanges < changes {
 			nChanges++
-			s.know(fmt.Sprintf("node Group:acme/x%d\nprincipal User:u%d\nUser:u%d holds broker at Group:acme/x%d\ngrant r-%d adult-proxy User:u%d for Person:leo can lab.view", nChanges, nChanges, nChanges, nChanges, nChanges, nChanges))
+			s.know(fmt.Sprintf("node Group:acme/x%d\nprincipal User:u%d\nUser:u%d holds tpa-ops at Group:acme/x%d\ngrant r-%d adult-proxy User:u%d for Person:leo can lab.view", nChanges, nChanges, nChanges, nChanges, nChanges, nChanges))
 		}
 		n := 1
 		if rng.IntN(10) == 0 {

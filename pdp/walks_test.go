@@ -32,7 +32,7 @@ const family = `
 `
 
 func lab(id, sensitivity string) []any {
-	return []any{"patient", "Patient:general/leo", "sensitivity", sensitivity}
+	return []any{"patient", "Patient:general/leo", "sensitivity", sensitivity, "minorConsent", false}
 }
 
 func TestAParentAndALabUntilTheEighteenthBirthday(t *testing.T) {
@@ -98,15 +98,15 @@ const client = `
 	principal User:nick
 	principal User:pat
 	User:pat is Person:pat
-	User:bo holds broker at Group:acme/g1
-	User:bea holds broker at Group:acme/g2
+	User:bo holds tpa-ops at Group:acme/g1
+	User:bea holds tpa-ops at Group:acme/g2
 	User:phil holds pharmacist at Pharmacy:p1
 	User:olga holds ops at Operator:ward
 	User:nick holds ops at Network:network
 `
 
 func claim(coverage, pharmacy any, date, sensitivity string) []any {
-	return []any{"coverage", coverage, "pharmacy", pharmacy, "prescriber", nil, "fillDate", date, "sensitivity", sensitivity}
+	return []any{"coverage", coverage, "pharmacy", pharmacy, "prescriber", nil, "fillDate", date, "sensitivity", sensitivity, "minorConsent", false}
 }
 
 func TestAClaimBelongsToTheGroupOfItsFillDate(t *testing.T) {
@@ -158,7 +158,7 @@ func TestOperationsStaff(t *testing.T) {
 func TestABrokerWithNoAreaNamed(t *testing.T) {
 	s := open(t, pbm(), "2026-11-24T12:00:00Z")
 	s.know(client)
-	s.know(`User:bo holds broker at Group:zeta/g1`)
+	s.know(`User:bo holds tpa-ops at Group:zeta/g1`)
 	feature := request("shell", "user:bo", "feature.see", "feature:claims.search")
 	d := s.want(feature, "allow permitted")
 	if len(d.Areas) != 2 || d.Areas[0] != "Tenant:acme" || d.Areas[1] != "Tenant:zeta" {

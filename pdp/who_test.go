@@ -70,13 +70,13 @@ func TestWhoAsksAll(t *testing.T) {
 		b.WriteString("principal User:" + u + "\n")
 	}
 	b.WriteString(`
-		User:admin holds broker at Operator:ward
-		User:above holds broker at Group:acme/g8
-		User:below holds broker at Coverage:acme/c1
+		User:admin holds tpa-ops at Operator:ward
+		User:above holds tpa-ops at Group:acme/g8
+		User:below holds tpa-ops at Coverage:acme/c1
 		User:self is Person:rosa
 		User:merged is Person:rosa2
-		User:onlyc2 holds broker at Coverage:globex/c2
-		User:ended holds broker at Group:acme/g8 to 2026-01-31
+		User:onlyc2 holds tpa-ops at Coverage:globex/c2
+		User:ended holds tpa-ops at Group:acme/g8 to 2026-01-31
 		grant g1 caregiver User:friend for Person:rosa2 can claim.view,claim.search
 	`)
 	s.know(b.String())
@@ -85,7 +85,7 @@ func TestWhoAsksAll(t *testing.T) {
 		props                  []any
 		want                   string
 	}{
-		{"claim.view", "claim:x", "", []any{"coverage", "Coverage:acme/c1", "pharmacy", nil, "prescriber", nil, "fillDate", "2026-05-01", "sensitivity", "routine"},
+		{"claim.view", "claim:x", "", []any{"coverage", "Coverage:acme/c1", "pharmacy", nil, "prescriber", nil, "fillDate", "2026-05-01", "sensitivity", "routine", "minorConsent", false},
 			"above admin below friend merged self"},
 		{"feature.see", "feature:claims.detail", "Tenant:acme", nil, "above admin below friend merged self"},
 		{"route.call", "route:claims.get", "Tenant:acme", nil, "above admin below friend merged self"},
@@ -129,7 +129,7 @@ func TestWhoIsBoundedAndOnRecord(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("node Tenant:acme\nTenant:acme operatedBy Operator:ward\nTenant:acme has claims\nnode Tenant:empty\nTenant:empty operatedBy Operator:ward\n")
 	for i := range MaxInquiry + 5 {
-		fmt.Fprintf(&b, "principal User:u%04d\nUser:u%04d holds broker at Tenant:acme\n", i, i)
+		fmt.Fprintf(&b, "principal User:u%04d\nUser:u%04d holds tpa-ops at Tenant:acme\n", i, i)
 	}
 	s.know(b.String())
 	r := request("", "user:", "feature.see", "feature:claims.detail")

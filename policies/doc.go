@@ -166,7 +166,7 @@
 //	    subject: user:dana
 //	    action: claim.view
 //	    resource: {type: claim, id: c1, properties: {coverage: "Coverage:acme/cov1"}}
-//	    expect: {decision: allow, code: permitted, policies: [claim.by-role], obligations: []}
+//	    expect: {decision: allow, code: permitted, policies: [record.by-role], obligations: []}
 //
 // assurance, context, area, grant and the action as {name: …, properties: …} are
 // optional.

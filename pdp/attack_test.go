@@ -270,7 +270,7 @@ func TestAttackCarrierAndAccount(t *testing.T) {
 	s.know(`node Account:acme/a1
 		Account:acme/a1 memberOf Carrier:acme/c1
 		principal User:tp
-		User:tp holds client-admin at Carrier:acme/c1`)
+		User:tp holds tpa-ops at Carrier:acme/c1`)
 	r := request("claims-service", "user:tp", "claim.search", "claim-list:l", "tenant", nil, "carrier", "Carrier:acme/c1", "account", "Account:acme/a1", "group", nil, "coverage", nil, "pharmacy", nil)
 	s.want(r, "allow permitted")
 }
@@ -634,7 +634,7 @@ func TestAttackAMachineClientAtAll(t *testing.T) {
 	s := open(t, pbm(), "2026-11-24T12:00:00Z")
 	s.know(client)
 	s.change(hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindNode, Valid: hierarchy.Always, Node: &hierarchy.Node{
-		ID: hierarchy.ID{Type: "AppClient", Key: "feed"}, Principal: true, Attrs: map[string]any{"scopes": []string{"claims.export", "claims.read"}, "egress": "10.0.0.0/8"}}})
+		ID: hierarchy.ID{Type: "AppClient", Key: "feed"}, Principal: true, Attrs: map[string]any{"scopes": []string{"claim.export", "claim.search"}, "egress": "10.0.0.0/8"}}})
 	s.know("AppClient:feed holds claims-feed at Tenant:acme")
 	var answers []string
 	for _, caller := range []string{"claims-service", "gateway"} {

@@ -332,12 +332,12 @@ func TestAttackOwnedNamesAreNeverSent(t *testing.T) {
 	for _, n := range []string{"owners", "blocked", "entitled"} {
 		r.Resource.Properties[n] = []any{}
 	}
-	r.Context = map[string]any{"now": "2020-01-01T00:00:00Z", "aal": 3, "grant": "g-1", "action": map[string]any{"soft": true}, "emergency": true, "tenant": "acme", "purpose": "TREAT"}
+	r.Context = map[string]any{"now": "2020-01-01T00:00:00Z", "aal": 3, "capability": "claim.search", "grant": "g-1", "action": map[string]any{"soft": true}, "emergency": true, "tenant": "acme", "purpose": "TREAT"}
 	r.Subject.Properties = map[string]any{"persons": []any{"pat"}, "family": []any{}, "tags": map[string]any{}}
 	r.Action.Properties = map[string]any{"now": 1}
 	s.want(r, "deny forbidden")
 	a := convert(&r, s.p.Set().Catalogue())
-	if len(a.Ignored) != 13 {
+	if len(a.Ignored) != 14 {
 		t.Errorf("ignored %q", a.Ignored)
 	}
 	// aal: an export with a sent assurance
@@ -595,14 +595,21 @@ func TestAttackAListOfOneMembersClaims(t *testing.T) {
 func TestAttackRunOutAfterAGroupEnded(t *testing.T) {
 	s := open(t, pbm(), "2026-11-24T12:00:00Z")
 	s.know(client)
-	ask := claimOf("bo", claim("Coverage:acme/cov1", nil, "2026-06-01", "routine")...)
-	s.want(ask, "allow permitted")
-	for _, f := range s.factsOf(hierarchy.KindNode) {
-		if f.Event.Node.ID.String() == "Group:acme/g1" {
-			s.end(f.ID, hierarchy.KindNode, "2026-07-01T00:00:00Z")
+	ends := func(group, at string) {
+		for _, f := range s.factsOf(hierarchy.KindNode) {
+			if f.Event.Node.ID.String() == group {
+				s.end(f.ID, hierarchy.KindNode, at)
+			}
 		}
 	}
+	ask := claimOf("bo", claim("Coverage:acme/cov1", nil, "2026-06-01", "routine")...)
 	s.want(ask, "allow permitted")
+	ends("Group:acme/g1", "2026-09-01T00:00:00Z") // 90 days run until 30 November
+	s.want(ask, "allow permitted")
+	late := claimOf("bea", claim("Coverage:acme/cov1", nil, "2026-07-15", "routine")...)
+	s.want(late, "allow permitted")
+	ends("Group:acme/g2", "2026-08-01T00:00:00Z") // and until 30 October
+	s.want(late, "deny assignment_ended")
 }
 
 // A coverage whose node ended: a claim filled afterwards (a reversal, a claim

@@ -152,12 +152,14 @@ func (w world) because(view, then hierarchy.View, j *judgement, t *attempt) []Be
 	return out
 }
 
-// capabilities returns those that the satisfied permits of an attempt name.
+// capabilities returns those that the satisfied permits of an attempt name: in
+// their text, or as that of the action, feature or route.
 func capabilities(t *attempt) []string {
 	var out []string
 	for c := range t.question.Principal.Tags {
 		for _, p := range t.outcome.Permits {
-			if strings.Contains(p.Text, `"`+c+`"`) || t.question.Resource.Attrs["capability"] == policies.Value(c) {
+			if strings.Contains(p.Text, `"`+c+`"`) || t.question.Resource.Attrs["capability"] == policies.Value(c) ||
+				strings.Contains(p.Text, "context.capability") && t.question.Context["capability"] == policies.Value(c) {
 				out = append(out, c)
 			}
 		}

@@ -50,8 +50,14 @@
 // context.grant names: covers: Set<Sensitivity>, type: String, personal: Bool,
 // true when the grant is for a Person's records and not over a node) and the
 // enumeration Sensitivity; in the context now: datetime, aal: Long (assurance
-// level), grant?: Grant, and action, a record of what was sent with the action.
-// context.tenant is reserved.
+// level), capability: String (the action's own name), grant?: Grant, and action, a
+// record of what was sent with the action. context.tenant is reserved.
+//
+// With context.capability one policy permits a whole group of actions, each to
+// those who hold it:
+//
+//	permit (principal is X::User, action in X::Action::"reading", resource)
+//	when { principal.hasTag(context.capability) && resource in principal.getTag(context.capability) };
 //
 // An emergency that the principal has opened is context.emergency?: Emergency, an
 // entity with reason: String and opened: datetime. What the tenant of the resource
@@ -77,7 +83,10 @@
 //	       it by asking); of an emergency owners, blocked, openers, reason, unreviewed
 //	       (an earlier one of the same two waits for its review)
 //
-// and everything that Cedar has no word for:
+// What is sent is a Bool, Long, String, datetime, ipaddr, a value of an
+// enumeration, or a principal by its key (author: User), or a set of those.
+//
+// And everything that Cedar has no word for:
 //
 //	name: pbm
 //	namespace: PBM

@@ -310,7 +310,7 @@ func with(t testing.TB) *policies.Set {
 		}
 		files[name] = []byte(strings.Replace(string(files[name]), old, new, 1))
 	}
-	edit("modules/claims/schema.cedarschema", "    sensitivity: Sensitivity,\n", "    sensitivity: Sensitivity,\n    urgent: Bool,\n")
+	edit("modules/claims/schema.cedarschema", "sensitivity: Sensitivity, ", "sensitivity: Sensitivity, urgent: Bool, ")
 	edit("modules/claims/catalogue.yaml", "sensitivity: sent", "sensitivity: sent, urgent: sent")
 	for name := range files {
 		if strings.Contains(name, "tests/") {

@@ -288,7 +288,8 @@ func (w *world) asserted(i int, e *Event) {
 		row = w.entitlements.add(e.Valid, f, entitlementRow{w.sym(e.Entitlement.Tenant), w.class(className, e.Entitlement.Name)})
 	case KindGrant:
 		grantee, subject := w.sym(e.Grant.Grantee), w.sym(e.Grant.Subject)
-		row = w.grants.add(e.Valid, f, grantRow{w.class(classGrant, e.Grant.ID), grantee, w.pair(grantee, subject), subject, e.Grant})
+		row = w.grants.add(e.Valid, f, grantRow{id: w.class(classGrant, e.Grant.ID), grantee: grantee,
+			pair: w.pair(grantee, subject), subject: subject, grant: e.Grant})
 	case KindBlock:
 		row = w.blocks.add(e.Valid, f, blockRow{w.sym(e.Block.Person), w.sym(e.Block.Principal), e.Block.Basis == "refusal"})
 	case KindSetting:

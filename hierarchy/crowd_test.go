@@ -181,3 +181,51 @@ func BenchmarkGrantsAmongMany(b *testing.B) {
 		})
 	}
 }
+
+// TestGranted: whether a grant of a type ever began between two, few or many of
+// them, at any instant of any revision, against a walk over all that are known.
+func TestGranted(t *testing.T) {
+	rng := newRand(7)
+	types := []string{"parent", "caregiver"}
+	for _, n := range []int{1, 5, 200} {
+		b := newBench(t)
+		b.time = 1000
+		b.do(user(Always, "User:u"), person(Always, "Person:p", nil), person(Always, "Person:q", nil))
+		var facts []FactID
+		for i := range n {
+			from := Instant(100 + rng.IntN(900))
+			facts = append(facts, b.do(grant(during(from, from+Instant(1+rng.IntN(20))), Grant{ID: fmt.Sprint("g", i), Type: types[rng.IntN(2)],
+				Grantor: mustID("Person:q"), Grantee: mustID("User:u"), Subject: mustID([]string{"Person:p", "Person:q"}[rng.IntN(2)])}))...)
+			if rng.IntN(3) == 0 {
+				b.try(nil, void(KindGrant, facts[rng.IntN(len(facts))]))
+			}
+		}
+		yes := 0
+		for range 2000 {
+			at, rev := Instant(rng.IntN(1100)), 1+uint64(rng.IntN(int(b.g.Head().Revision)))
+			reading := NewReading()
+			v := b.g.At(at, rev, EdgeKinds{}).Reading(reading)
+			subject, typ := mustID([]string{"Person:p", "Person:q"}[rng.IntN(2)]), types[rng.IntN(2)]
+			want, next := false, Forever
+			for f := range b.g.At(at, rev, EdgeKinds{}).Facts(KindGrant) {
+				if g := f.Event.Grant; g.Subject == subject && g.Type == typ {
+					want = want || f.Valid.From <= at
+					if f.Valid.From > at {
+						next = min(next, f.Valid.From)
+					}
+				}
+			}
+			if got := v.Granted(mustID("User:u"), subject, typ); got != want {
+				t.Fatalf("%d grants, at %d, revision %d: %v, want %v", n, at, rev, got, want)
+			}
+			if want {
+				yes++
+			} else if reading.Until() != next {
+				t.Fatalf("%d grants, at %d, revision %d: true until %d, want %d", n, at, rev, reading.Until(), next)
+			}
+		}
+		if n > 1 && (yes == 0 || yes == 2000) {
+			t.Errorf("%d of 2000 answers are yes", yes)
+		}
+	}
+}

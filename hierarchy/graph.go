@@ -180,8 +180,8 @@ type assignmentRow struct{ principal, role, node sym }
 type entitlementRow struct{ tenant, name sym }
 
 type grantRow struct {
-	id, grantee, pair, subject sym
-	grant                      *Grant
+	id, grantee, pair, subject, kin sym
+	grant                           *Grant
 }
 
 type blockRow struct {
@@ -216,7 +216,7 @@ const (
 	byChild, byParent       = 0, 1
 	byFrom, byTo            = 0, 1
 	byID, byGrantee, byPair = 0, 1, 2
-	bySubject               = 3 // of grants
+	bySubject, byKin        = 3, 4 // of grants
 	byPrincipal, byNode     = 0, 1
 	byName, byTenant        = 0, 0
 	byPerson                = 0
@@ -233,11 +233,12 @@ func NewGraph() *Graph {
 	g.roles = newTable(1, func(r roleRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.name} })
 	g.assignments = newTable(2, func(r assignmentRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.principal, r.node} })
 	g.entitlements = newTable(1, func(r entitlementRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.tenant} })
-	g.grants = newTable(4, func(r grantRow) [maxIndexes]uint32 {
-		return [maxIndexes]uint32{r.id, r.grantee, r.pair, r.subject}
+	g.grants = newTable(5, func(r grantRow) [maxIndexes]uint32 {
+		return [maxIndexes]uint32{r.id, r.grantee, r.pair, r.subject, r.kin}
 	})
 	g.grants.indexes[byGrantee].crowds = &crowds{most: 64}
 	g.grants.indexes[bySubject].crowds = &crowds{most: 64}
+	g.grants.indexes[byKin].crowds = &crowds{most: 64}
 	g.blocks = newTable(1, func(r blockRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.person} })
 	g.activations = newTable(1, func(activationRow) [maxIndexes]uint32 { return [maxIndexes]uint32{1} })
 	g.settings = newTable(1, func(r settingRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.tenant} })
@@ -747,11 +748,13 @@ func (g *Graph) assert(e *Event, added uint32, f FactID) uint32 {
 		return g.entitlements.add(e.Valid, added, f, entitlementRow{id(e.Entitlement.Tenant), g.syms.intern(className, 0, e.Entitlement.Name)})
 	case KindGrant:
 		grantee, subject := id(e.Grant.Grantee), id(e.Grant.Subject)
+		pair := g.syms.intern(classPair, grantee, pairKey(subject))
 		return g.grants.add(e.Valid, added, f, grantRow{
 			id:      g.syms.intern(classGrant, 0, e.Grant.ID),
 			grantee: grantee,
-			pair:    g.syms.intern(classPair, grantee, pairKey(subject)),
+			pair:    pair,
 			subject: subject,
+			kin:     g.syms.intern(classKin, pair, e.Grant.Type),
 			grant:   e.Grant,
 		})
 	case KindBlock:

@@ -192,7 +192,7 @@ type table[T any] struct {
 	keys    func(T) [maxIndexes]uint32 // the row's key in each index
 }
 
-const maxIndexes = 4
+const maxIndexes = 5
 
 func newTable[T any](indexes int, keys func(T) [maxIndexes]uint32) *table[T] {
 	return &table[T]{indexes: make([]index, indexes), keys: keys}
@@ -280,6 +280,7 @@ const (
 	classEmergency = "\x00emergency"
 	className      = "\x00name" // entitlement
 	classPair      = "\x00pair" // (grantee, subject) of grants
+	classKin       = "\x00kin"  // (grantee, subject, type) of grants
 )
 
 // symbols interns ids and names. Keys lie in byte slabs, the table is open addressing

@@ -818,12 +818,63 @@ func (v View) GrantsOf(party ID) []GrantFact {
 	return slices.CompactFunc(list, func(a, b GrantFact) bool { return a.ID == b.ID })
 }
 
-// EndedGrants returns the grants of a grantee that are known and whose
-// effective time ended at or before the instant, sorted by grant id. What is
-// voided, or waits for a majority that is not known, never was live and is not
-// among them.
+// maxEndedRows is how many of a grantee's newest rows EndedGrants looks at: two
+// for each grant that was ended before its time, one for any other.
+const maxEndedRows = 256
+
+// EndedGrants returns, of the grants of a grantee that were made last, those
+// whose effective time ended at or before the instant, sorted by grant id. What
+// is voided, or waits for a majority that is not known, never was live and is
+// not among them. However many grants are over, it looks at a few hundred: it
+// says why something no longer holds, and nothing rests on it.
 func (v View) EndedGrants(grantee ID) []GrantFact {
-	return v.grantsWhere(byGrantee, grantee, func(f *GrantFact, defined bool) bool { return defined && f.Effective.To <= v.at })
+	g := v.graph()
+	var list []GrantFact
+	n := 0
+	for _, r := range g.grants.each(byGrantee, g.syms.lookupID(grantee)) {
+		if n++; n > maxEndedRows {
+			break
+		}
+		if !r.visible(v.rev) {
+			continue
+		}
+		v.reading.examine(r.valid, v.at)
+		if f, defined := v.grantFact(r, false); defined && f.Effective.To <= v.at {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, compareGrants)
+	return list
+}
+
+// Granted reports whether a grant of this type, of this grantee and about this
+// very subject, has begun by the instant, live or over. A voided one never was.
+func (v View) Granted(grantee, subject ID, typ string) bool {
+	g := v.graph()
+	key := g.syms.lookupID(grantee)
+	if s := g.syms.lookupID(subject); key != 0 && s != 0 {
+		key = g.syms.lookup(classPair, key, pairKey(s))
+	} else {
+		key = 0
+	}
+	if key != 0 {
+		key = g.syms.lookup(classKin, key, typ)
+	}
+	if key == 0 {
+		return false
+	}
+	if c := g.grants.crowd(byKin, key, v.rev); c != nil { // the first to begin comes first
+		if len(c.rows) > 0 && c.rows[0].valid.From > v.at && v.reading != nil {
+			v.reading.Note(c.rows[0].valid.From)
+		}
+		return len(c.rows) > 0 && c.rows[0].valid.From <= v.at
+	}
+	for r := range known(v, g.grants, byKin, key, nil) {
+		if r.valid.From <= v.at {
+			return true
+		}
+	}
+	return false
 }
 
 // GrantsAhead returns the grants about a person or node itself whose own valid

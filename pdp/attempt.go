@@ -278,17 +278,27 @@ func (j *judging) sensitivities(names []string) []policies.Value {
 	return out
 }
 
-// family returns the persons related to the principal's own, and those it
-// represents, or has represented, as a parent or guardian.
+// family returns the persons related to the principal's own, and of the record's
+// owners those that the human being behind it represents, or has represented, as
+// a parent or guardian.
 func (j *judging) family() []hierarchy.ID {
+	if j.kin != nil {
+		return *j.kin
+	}
 	ids := j.view.Family(j.persons...)
-	for _, g := range append(j.view.Grants(j.principal), j.view.EndedGrants(j.principal)...) {
-		if slices.Contains(j.cat.FamilyGrants, g.Type) && g.Subject.Type == hierarchy.PersonType {
-			ids = append(ids, j.view.Merged(g.Subject)...)
+	accounts := j.human(j.principal)
+	for _, p := range j.owners {
+		if slices.ContainsFunc(accounts, func(u hierarchy.ID) bool {
+			return slices.ContainsFunc(j.cat.FamilyGrants, func(typ string) bool { return j.view.Granted(u, p, typ) })
+		}) {
+			ids = append(ids, j.owners...)
+			break
 		}
 	}
 	sortIDs(ids)
-	return slices.Compact(ids)
+	ids = slices.Compact(ids)
+	j.kin = &ids
+	return ids
 }
 
 // context builds what policies read as context; the tenant is whose settings

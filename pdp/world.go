@@ -80,6 +80,7 @@ type judging struct {
 	live          []delegated              // all of them, whatever the request names
 	grant         *hierarchy.Grant         // that the question is about, of a resource of kind grant
 	emergency     *hierarchy.EmergencyFact // likewise
+	kin           *[]hierarchy.ID          // its family, once it was asked for
 	service       hierarchy.Instant        // of a sent record, when it has one
 	dated         bool
 }

@@ -75,7 +75,8 @@
 //
 //	fact   from the hierarchy, asserted by an event
 //	sent   with the request, from a caller that is an authority for it
-//	ward   computed by the decision point: persons, family of a principal; owners,
+//	ward   computed by the decision point: persons, family of a principal (related to
+//	       its own persons, and of the record's owners whom it represents); owners,
 //	       blocked, entitled of a resource; capability, entitled of a feature, and
 //	       scope, write of a route too; of a grant owners and blocked (of its subject),
 //	       grantors, grantees, type, capabilities, covers, personal, adult (the subject

@@ -38,7 +38,7 @@ type asked struct {
 	// exist yet.
 	Draft *hierarchy.Event `json:"draft,omitempty"`
 	// Hangs lists, for one of Ward's own objects, the nodes it concerns, and
-	// Confers what of Ward's own capabilities somebody would gain there.
+	// Confers the capabilities that somebody would gain there.
 	Hangs   []hierarchy.ID `json:"hangs,omitempty"`
 	Confers []string       `json:"confers,omitempty"`
 }

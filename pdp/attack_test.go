@@ -56,7 +56,7 @@ nodes:
 edges:
   operatedBy: {confers: true, from: [Tenant], to: [Operator]}
 grantTypes:
-  proxy: {}
+  proxy: {capabilities: [doc.read]}
 actions:
   doc.read: {}
 ` + catalogue),

@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"sort"
 	"strings"
@@ -26,8 +27,8 @@ func (j *judging) counts(t *attempt) bool {
 	return j.asked.Grant == t.grant.ID
 }
 
-// delegated is a live grant with what of it the principal may use: all of its
-// capabilities, or of a grant to an organisation those that the principal's
+// delegated is a live grant with what of it the principal may use: what it
+// confers, or of a grant to an organisation those that the principal's
 // roles at that very organisation hold too.
 type delegated struct {
 	hierarchy.GrantFact
@@ -39,7 +40,7 @@ type delegated struct {
 func (j *judging) grants() []delegated {
 	var out []delegated
 	for _, g := range j.view.Grants(j.principal) {
-		out = append(out, delegated{g, g.Scope.Capabilities})
+		out = append(out, delegated{g, j.given(&g)})
 	}
 	for _, node := range j.organisations() {
 		grants := j.view.Grants(node)
@@ -49,14 +50,14 @@ func (j *judging) grants() []delegated {
 		held := map[string]bool{}
 		for _, a := range j.assignments {
 			if a.Node == node {
-				for _, c := range j.view.Capabilities(a.Role) {
+				for _, c := range j.held(a.Role) {
 					held[c] = true
 				}
 			}
 		}
 		for _, g := range grants {
 			var both []string
-			for _, c := range g.Scope.Capabilities {
+			for _, c := range j.given(&g) {
 				if held[c] {
 					both = append(both, c)
 				}
@@ -153,15 +154,68 @@ func wide(b bool) int {
 }
 
 // conferrable reports why an admin may not give away what the question says
-// they would: nobody confers a capability of Ward's own that they do not hold
-// there themselves.
+// they would: of Ward's own capabilities they must hold each there themselves,
+// of the pack's they confer any where they act as the operator's or network's,
+// and else what lies within a tenant's ceiling.
 func (j *judging) conferrable(tags map[string][]policies.Ref, at []policies.Ref) authz.Code {
+	wide := slices.ContainsFunc(tags[j.asked.Action], func(r policies.Ref) bool {
+		return slices.Contains(at, r) && (strings.HasPrefix(r.ID, hierarchy.OperatorType+":") || strings.HasPrefix(r.ID, hierarchy.NetworkType+":"))
+	})
 	for _, c := range j.asked.Confers {
-		if !slices.ContainsFunc(tags[c], func(r policies.Ref) bool { return slices.Contains(at, r) }) {
-			return authz.NotConferrable
+		switch {
+		case j.cat.Own(c):
+			if !slices.ContainsFunc(tags[c], func(r policies.Ref) bool { return slices.Contains(at, r) }) {
+				return j.faulty(authz.NotConferrable, fmt.Sprintf("who makes the change does not hold %s at %s and so cannot give it", c, j.asked.Hangs[0]))
+			}
+		case !wide && !j.cat.WithinTenant(c):
+			return j.faulty(authz.AboveCeiling, fmt.Sprintf("%s is above the ceiling at %s: the roles that the pack lists as tenantRoles do not hold it", c, j.asked.Hangs[0]))
 		}
 	}
 	return ""
+}
+
+// held returns what a role confers. A tenant's own role holds nothing of the
+// pack above the ceiling that the set now in force gives tenants, whatever it
+// was when the role was defined.
+func (j *judging) held(role string) []string {
+	list := j.view.Capabilities(role)
+	if strings.Contains(role, "/") {
+		list = slices.DeleteFunc(list, func(c string) bool { return !j.cat.Own(c) && !j.cat.WithinTenant(c) })
+	}
+	return list
+}
+
+// given returns what a grant confers: of what it says, what its type and the
+// grantor at the root of its chain could give.
+func (j *judging) given(g *hierarchy.GrantFact) []string {
+	root := &g.Grant
+	if len(g.Chain) > 1 {
+		f, ok := j.view.Fact(g.Chain[0])
+		if !ok {
+			return nil
+		}
+		root = f.Event.Grant
+	}
+	list := g.Scope.Capabilities
+	beyond := func(c string) bool { return !delegable(j.cat, &g.Grant, c) || !delegable(j.cat, root, c) }
+	if slices.ContainsFunc(list, beyond) {
+		list = slices.DeleteFunc(slices.Clone(list), beyond)
+	}
+	return list
+}
+
+// delegable reports whether a grant may confer a capability, as far as its type
+// and grantor say. What one in a chain may is its root's to say.
+func delegable(cat *policies.Catalogue, g *hierarchy.Grant, capability string) bool {
+	switch {
+	case g.Subject.Type == hierarchy.PersonType:
+		return cat.Delegable(g.Type, capability)
+	case cat.Own(capability):
+		return false
+	case g.Parent != "", g.Grantor.Type == hierarchy.OperatorType, g.Grantor.Type == hierarchy.NetworkType:
+		return true
+	}
+	return cat.WithinTenant(capability)
 }
 
 // conferredAt reports whether a live grant concerns this very resource.
@@ -218,7 +272,7 @@ func (j *judging) lapsed(late []hierarchy.AssignmentFact) authz.Code {
 func (j *judging) roleTags(assignments []hierarchy.AssignmentFact) map[string][]policies.Ref {
 	tags := map[string][]policies.Ref{}
 	for _, a := range assignments {
-		for _, c := range j.view.Capabilities(a.Role) {
+		for _, c := range j.held(a.Role) {
 			tags[c] = append(tags[c], j.scope(a.Node))
 		}
 	}

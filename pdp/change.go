@@ -89,15 +89,18 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 				Text: "an emergency is opened by who needs it, and reviewed by who may: nobody does it for them"}
 		}
 	}
-	questions := p.questions(w, c, events)
+	questions := w.questions(c, events)
 	rec := recording{kind: audit.Change, world: w, head: cur.head}
 	right := map[string]bool{}
 	var denied authz.Code
+	why := "ward's own policies do not permit this change"
 	for _, a := range questions {
 		j := w.judge(a)
 		rec.items = append(rec.items, item{a, j})
 		if !j.verdict.Effect {
-			denied = j.verdict.Code
+			if denied = j.verdict.Code; denied == authz.NotConferrable || denied == authz.AboveCeiling {
+				why = j.fault
+			}
 		}
 		for _, r := range j.verdict.Reasons {
 			right[r] = true
@@ -110,7 +113,7 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 			return Changed{}, err
 		}
 		return Changed{}, &authz.Error{Kind: authz.Refused, Code: denied,
-			Text: "ward's own policies do not permit this change (record " + audit.ID(seq) + ")"}
+			Text: why + " (record " + audit.ID(seq) + ")"}
 	}
 	if r := stillAdministered(w, events); r != nil {
 		return Changed{}, r

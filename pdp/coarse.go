@@ -86,7 +86,7 @@ func (j *judging) holdings() []holding {
 	named := j.asked.Grant != "" && j.asked.Grant != authz.NoGrant // then nothing but that grant counts
 	for _, a := range j.assignments {
 		if !named && !j.runsOut(a, a.Node.Owner()) {
-			out = append(out, holding{[]hierarchy.ID{a.Node}, j.view.Capabilities(a.Role)})
+			out = append(out, holding{[]hierarchy.ID{a.Node}, j.held(a.Role)})
 		}
 	}
 	if j.cat.SelfRole != "" && len(j.persons) > 0 && !named {

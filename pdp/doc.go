@@ -39,6 +39,59 @@
 // several areas, it ends the one of its own tenant only. A set that an overlay in
 // force does not fit is refused (overlay_invalid).
 //
+// # What a change confers
+//
+// Nobody confers what they could not confer. At a node, somebody could confer
+//
+//   - with the action of the change (role.assign, hierarchy.change, …) held at
+//     the node or above it,
+//   - of Ward's own capabilities those that they hold there themselves, else
+//     not_conferrable,
+//   - of the pack's capabilities all, where they hold that action at the operator
+//     or the network, and else those within the ceiling: what the catalogue's
+//     tenantRoles hold together, else above_ceiling.
+//
+// So each change is asked about twice: may its author make it at the places that
+// it concerns, and could they confer what somebody would gain. Gains count from
+// now on, of what starts later too, and by all that a role will hold.
+//
+//	event               concerns             what somebody gains, and where it is asked
+//	node                the node             where it did not exist: what is held at or above it,
+//	                                         apart from its tenant; at its tenant or the operator
+//	principal           the operator         where it did not exist: what it holds of Ward's own, there
+//	person              the operator         nothing that a role gives; a feed may say that one exists
+//	edge                child and parent     what is held at or above the parent and was not above the
+//	                                         child, at any instant of its time; at the child. Where it
+//	                                         leads to the network, the network is concerned too
+//	link: identity      the operator         what the principal holds of Ward's own, there
+//	link: self, merge,  the operator         what persons own and are granted: the operator's to confer
+//	  family
+//	link: owns          the node             the self role, and what grants about the person give
+//	role                tenant or operator   what it holds and includes, there
+//	assignment          the node             what the role holds
+//	grant, signature    node or operator     what the grant holds. Of Ward's own none; about a person
+//	                                         what the self role holds and its type names; about a node,
+//	                                         unless by the operator or network, within the ceiling
+//	entitlement,        the tenant           nothing: both only open or close what is held
+//	  setting
+//	block               the operator         nothing; its end is the operator's too
+//	emergency, review   who asks             what the pack's emergency role holds: the policies say who
+//	activation          the operator         Ward's own, of the pack's roles that change, at the operator;
+//	                                         of a kind of edge that confers from now on, all of it
+//	overlay             the tenant           nothing: it only forbids, and to take it away is the tenant's
+//	any end or void     as the assertion     nothing, for it only takes away; but to take a node from
+//	                                         under its owner's blocks needs block.change too
+//
+// An import is asked in the same way, about nodes, edges and ownership as
+// hierarchy.import at its tenant. A grant to an organisation is given to whom it
+// makes its own: assigning a role there is asked at the organisation alone.
+//
+// What was written is bounded again when it is read: a tenant's own role holds
+// nothing of the pack above the ceiling of the set in force, a grant gives what
+// its type and the grantor at its root could, and one that is wider than the
+// grant it was made from is not live. A right of Ward's own stays in a tenant's
+// role, since whoever defined it held it.
+//
 // # Inquiries
 //
 // [PDP.Ask], [PDP.Snapshot], [PDP.Who] and [PDP.Explain] answer questions that enforce

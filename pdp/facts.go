@@ -83,6 +83,16 @@ func check(w world, e *hierarchy.Event) *hierarchy.Refusal {
 		if r := checkCapabilities(cat, e.Grant.Scope.Capabilities); r != nil {
 			return r
 		}
+		for _, c := range e.Grant.Scope.Capabilities {
+			switch {
+			case cat.Own(c):
+				return &hierarchy.Refusal{Code: string(authz.NotConferrable), Text: fmt.Sprintf("nobody administers ward by delegation: no grant holds %q", c)}
+			case !delegable(cat, e.Grant, c) && e.Grant.Subject.Type == hierarchy.PersonType:
+				return &hierarchy.Refusal{Code: string(authz.AboveCeiling), Text: fmt.Sprintf("a grant of type %s about a person gives what the role %q holds and what the pack lists for its type: not %q", e.Grant.Type, cat.SelfRole, c)}
+			case !delegable(cat, e.Grant, c):
+				return &hierarchy.Refusal{Code: string(authz.AboveCeiling), Text: fmt.Sprintf("only the operator or network gives %q: the roles that the pack lists as tenantRoles do not hold it", c)}
+			}
+		}
 		switch {
 		case e.Grant.ID == authz.NoGrant:
 			return &hierarchy.Refusal{Code: hierarchy.CodeEventInvalid, Text: "no grant may be called none: that word asks without any"}

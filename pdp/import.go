@@ -446,7 +446,7 @@ func (im *importing) permit(ctx context.Context, record bool) error {
 	}
 	im.w = w
 	c := Change{Actor: im.feed.Actor, Caller: im.feed.Caller, Import: im.as(hierarchy.ImportOpen)}
-	questions := p.questions(w, c, nil)
+	questions := w.questions(c, nil)
 	if im.merges {
 		view := w.graph.At(w.now, w.rev, w.confers)
 		questions = append(questions, ownQuestion(c.Actor, c.Caller, "link.change", operator(view), nil))

@@ -44,16 +44,16 @@ type place struct {
 }
 
 // questions returns what Ward's own policies are asked before a change: each
-// action at each place it concerns, once, with what of Ward's own capabilities
-// somebody would gain there.
+// action at each place it concerns, once, with the capabilities that somebody
+// would gain there (see confer.go).
 //
 // Of an import's events those about nodes, edges and who owns what are asked as
 // one, at its tenant; the others like those of any change. What makes an
 // activation's roles the set's own belongs to the activation.
-func (p *PDP) questions(w world, c Change, events []hierarchy.Event) []*asked {
+func (w world) questions(c Change, events []hierarchy.Event) []*asked {
 	view := w.graph.At(w.now, w.rev, w.confers)
 	places := map[place][]string{}
-	ask := func(action string, at hierarchy.ID, gains []string) {
+	ask := func(action string, at hierarchy.ID, gains ...string) {
 		// What does not exist yet hangs from the tenant or operator above it.
 		if !exists(view, at) {
 			if at = hierarchy.TenantID(at.Owner()); at.Key == "" || !exists(view, at) {
@@ -68,30 +68,42 @@ func (p *PDP) questions(w world, c Change, events []hierarchy.Event) []*asked {
 		if c.Import.Tenant != "" {
 			at = hierarchy.TenantID(c.Import.Tenant)
 		}
-		ask("hierarchy.import", at, nil)
+		ask("hierarchy.import", at)
 	}
+	given := w.gifts(view, events)
 	for _, e := range events {
 		if c.activating != nil && ownRole(view, c.activating, e) {
 			continue
 		}
-		for _, at := range concerns(view, e) {
-			if c.Import != nil && imported(view, e) {
-				if e.Node != nil && e.Node.ID.Type == hierarchy.PersonType {
-					continue // who is nobody's: a feed may make them known
-				}
-				if t := at.Owner(); t != "" {
-					at = hierarchy.TenantID(t)
-				}
-				if at.Owner() != c.Import.Tenant {
-					ask("hierarchy.import", at, nil)
-				}
-				continue
+		action := actionOf(e)
+		of := func(at hierarchy.ID) hierarchy.ID { return at }
+		if c.Import != nil && imported(view, e) {
+			if bare(e) {
+				continue // who is nobody's: a feed may make them known
 			}
-			ask(actionOf(e), at, gains(w, view, events, e))
+			action = "hierarchy.import"
+			of = func(at hierarchy.ID) hierarchy.ID {
+				switch t := at.Owner(); {
+				case t != "":
+					return hierarchy.TenantID(t)
+				case c.Import.Tenant == "": // shared data is the operator's to import
+					return operator(view)
+				}
+				return at
+			}
+		}
+		for _, at := range concerns(view, e) {
+			ask(action, of(at))
+		}
+		for _, g := range given.of(e) {
+			ask(cmp.Or(g.action, action), of(g.at), g.capabilities...)
 		}
 	}
+	if c.activating != nil {
+		ask("policy.activate", operator(view), w.activated(view, c.activating)...)
+	}
 	if len(places) == 0 { // an empty change
-		ask("hierarchy.change", operator(view), nil)
+		ask("hierarchy.change", operator(view))
 	}
 	keys := slices.SortedFunc(maps.Keys(places), func(a, b place) int {
 		return cmp.Or(strings.Compare(a.action, b.action), strings.Compare(a.at.String(), b.at.String()))
@@ -101,6 +113,11 @@ func (p *PDP) questions(w world, c Change, events []hierarchy.Event) []*asked {
 		out[i] = ownQuestion(c.Actor, c.Caller, k.action, k.at, places[k])
 	}
 	return out
+}
+
+// bare reports whether an event asserts no more than that a person exists.
+func bare(e hierarchy.Event) bool {
+	return e.Node != nil && e.Node.ID.Type == hierarchy.PersonType && e.Node.Person == nil && len(e.Node.Attrs) == 0
 }
 
 // imported reports whether an event is of the kinds that feeds consist of.
@@ -135,48 +152,6 @@ func ownRole(view hierarchy.View, set *policies.Set, e hierarchy.Event) bool {
 	})
 }
 
-// gains returns what of Ward's own capabilities an event gives to somebody.
-func gains(w world, view hierarchy.View, events []hierarchy.Event, e hierarchy.Event) []string {
-	if e.Op != hierarchy.Assert {
-		return nil
-	}
-	cat := w.set.Catalogue()
-	seen := map[string]bool{}
-	var out []string
-	var add func(role string)
-	take := func(capabilities, roles []string) {
-		for _, c := range capabilities {
-			if act := cat.Actions[c]; act != nil && slices.Contains(act.Resources, ObjectType) {
-				out = append(out, c)
-			}
-		}
-		for _, r := range roles {
-			add(r)
-		}
-	}
-	add = func(role string) {
-		if seen[role] {
-			return
-		}
-		seen[role] = true
-		take(view.Capabilities(role), nil)
-		for _, other := range events { // defined in the same change
-			if other.Op == hierarchy.Assert && other.Role != nil && other.Role.Name == role {
-				take(other.Role.Capabilities, other.Role.Includes)
-			}
-		}
-	}
-	switch {
-	case e.Role != nil:
-		take(e.Role.Capabilities, e.Role.Includes)
-	case e.Assignment != nil:
-		add(e.Assignment.Role)
-	case e.Grant != nil:
-		take(e.Grant.Scope.Capabilities, nil)
-	}
-	return out
-}
-
 // stillAdministered refuses a change after which nobody could activate a policy
 // set, and so nobody could ever undo it.
 func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
@@ -208,19 +183,7 @@ func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
 			return refuse(i)
 		}
 	}
-	touched := -1 // an event that takes an admin's rights away
-	identities := map[hierarchy.ID]bool{}
-	for f := range view.Facts(hierarchy.KindLink) {
-		l := f.Event.Link
-		if l.Kind != hierarchy.LinkIdentity || l.To.Type != "Admin" || !f.Valid.Holds(w.now) {
-			continue
-		}
-		if i, ends := gone[f.ID]; ends {
-			touched = i
-		} else {
-			identities[l.To] = true
-		}
-	}
+	touched := -1                       // an event that takes an admin's rights away
 	remains := func(role string) bool { // its capability, when the voided roles are gone
 		_, f, ok := view.Role(role)
 		if i, ends := gone[f]; ok && ends {
@@ -233,21 +196,31 @@ func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
 		}
 		return slices.Contains(view.Capabilities(role), "policy.activate")
 	}
+	identified := func(principal hierarchy.ID) bool { // by a link that stays
+		left := false
+		for _, l := range view.Identities(principal) {
+			if i, ends := gone[l.Fact]; ends {
+				touched = i
+			} else {
+				left = true
+			}
+		}
+		return left
+	}
 	admins := 0
-	for f := range view.Facts(hierarchy.KindAssignment) {
-		a := f.Event.Assignment
-		if a.Node != op || !f.Valid.Holds(w.now) || !remains(a.Role) {
+	for _, a := range view.AssignmentsAt(op) {
+		if a.Principal.Type != "Admin" || !remains(a.Role) {
 			continue
 		}
-		_, node, ok := view.Node(a.Principal)
-		i, ends := gone[f.ID]
+		_, node, _ := view.Node(a.Principal)
+		i, ends := gone[a.Fact]
 		if !ends {
 			i, ends = gone[node]
 		}
-		switch {
+		switch identified := identified(a.Principal); {
 		case ends:
 			touched = i
-		case ok && f.Valid.To == hierarchy.Forever && identities[a.Principal]:
+		case a.Valid.To == hierarchy.Forever && identified:
 			admins++
 		}
 	}

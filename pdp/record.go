@@ -17,7 +17,7 @@ import (
 // Semantics is the version of what records mean: it is raised when the same
 // inputs would give another Verdict. A binary replays its own version bit for
 // bit and older ones by decision and reasons.
-const Semantics = 1
+const Semantics = 2
 
 // clearPart is the part of a record that everybody may read. It holds no
 // identifier: those are keyed hashes, and names that a caller chose freely are

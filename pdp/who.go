@@ -38,8 +38,8 @@ const MaxWho = 10 * MaxInquiry
 // Without standing every answer is a deny, so nobody else need be asked:
 // candidates hold a role at the resource, or at something it hangs from, are a
 // person that owns it, or have a grant about either. In an area (of a feature or
-// route) also what lies below it counts. They are found among the assignments,
-// links and grants. The questions are inquiries, of one instant and revision;
+// route) also what lies below it counts; they are found among all assignments,
+// links and grants then, and else at the nodes themselves. The questions are inquiries, of one instant and revision;
 // where there is none to ask, the permission to ask is recorded instead.
 func (p *PDP) Who(ctx context.Context, q Inquiry, limit int) (Whom, error) {
 	if len(q.Requests) != 1 {
@@ -117,14 +117,24 @@ func (w world) candidates(ctx context.Context, r *authz.Request) (map[hierarchy.
 			found[id] = t
 		}
 	}
+	if !there.area { // what hangs on the nodes and owners themselves
+		for _, id := range j.scopes {
+			for _, a := range j.view.AssignmentsAt(id) {
+				add(a.Principal)
+			}
+		}
+		for _, id := range slices.Concat(j.scopes, j.owners) {
+			for _, g := range j.view.GrantsAbout(id) {
+				add(g.Grantee)
+			}
+		}
+		for _, id := range j.view.Principals(j.owners...) {
+			add(id)
+		}
+		return found, "", nil
+	}
 	n := 0
 	for _, kind := range []hierarchy.Kind{hierarchy.KindAssignment, hierarchy.KindGrant, hierarchy.KindLink} {
-		if kind == hierarchy.KindLink && !there.area {
-			for _, id := range j.view.Principals(j.owners...) {
-				add(id)
-			}
-			continue
-		}
 		for f := range j.view.Facts(kind) {
 			if n++; n%1024 == 1 && ctx.Err() != nil {
 				return nil, "", &authz.Error{Kind: authz.Outage, Code: authz.Busy, Text: "the caller did not wait for the answer", Err: ctx.Err()}
@@ -187,17 +197,14 @@ func (j *judging) place() (standing, authz.Code) {
 	return s, code
 }
 
-// holds reports whether what is held at a node reaches the resource, or touches
-// the area.
+// holds reports whether what is held at a node touches the area.
 func (s standing) holds(node hierarchy.ID) bool {
-	return s.in[node] || s.area && s.j.view.Reaches(node, s.at)
+	return s.in[node] || s.j.view.Reaches(node, s.at)
 }
 
-// concerns reports whether a grant may be about the resource or area.
+// concerns reports whether a grant may be about something in the area.
 func (s standing) concerns(g *hierarchy.Grant) bool {
 	switch {
-	case !s.area:
-		return s.in[g.Subject] || slices.Contains(s.j.owners, g.Subject)
 	case !g.Scope.Coverage.IsZero():
 		return s.holds(g.Scope.Coverage)
 	case g.Subject.Type == hierarchy.PersonType:

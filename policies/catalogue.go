@@ -17,6 +17,9 @@ type Catalogue struct {
 	Edges map[string]*EdgeKind
 	// SelfRole is the role that a self link confers on the person's own records, or empty.
 	SelfRole string
+	// TenantRoles lists the roles whose capabilities, together, are the ceiling of
+	// what is conferred within a tenant. See [Catalogue.WithinTenant].
+	TenantRoles []string
 	// FamilyGrants lists the grant types that make the grantee and the subject family.
 	FamilyGrants []string
 	// GrantTypes by name; a grant of another type is refused at write.
@@ -46,6 +49,8 @@ type Catalogue struct {
 	Roles []Role
 
 	contains map[[2]string]bool // node types: {above, below}
+	ceiling  map[string]bool    // capabilities of TenantRoles
+	personal map[string]bool    // capabilities of SelfRole
 }
 
 // PrincipalType is a kind of subject. Its nodes in the hierarchy have the
@@ -79,6 +84,9 @@ type GrantType struct {
 	// for it, sorted: grantor, subject, co-signer, verifier, and assent: the
 	// subject's, once they are as old as the law row says.
 	Needs []string
+	// Capabilities lists what a grant of this type about a person may confer
+	// beyond what one has on one's own records; sorted.
+	Capabilities []string
 }
 
 // Law is what depends on a person's age in one jurisdiction.
@@ -192,4 +200,5 @@ type Route struct {
 type Role struct {
 	Name                   string
 	Capabilities, Includes []string // sorted
+	Own                    bool     // shipped with Ward, not with the pack
 }

@@ -676,6 +676,7 @@ func (c *checker) mergeCatalogues(p, own *pack) {
 			c.diags.addAt(p.desc.places["role."+r.Name], CodeRoleDuplicate, "role %q is shipped with Ward", r.Name)
 			continue
 		}
+		r.Own = true
 		cat.Roles = append(cat.Roles, r)
 	}
 	slices.SortFunc(cat.Roles, func(a, b Role) int { return strings.Compare(a.Name, b.Name) })
@@ -697,6 +698,11 @@ func (c *checker) mergeCatalogues(p, own *pack) {
 	if cat.SelfRole != "" {
 		if _, ok := roles[cat.SelfRole]; !ok {
 			c.diags.addAt(p.desc.places["links.self"], CodeRoleUnknown, "role %q does not exist", cat.SelfRole)
+		}
+	}
+	for _, name := range cat.TenantRoles {
+		if _, ok := roles[name]; !ok {
+			c.diags.addAt(p.desc.places["tenantRoles"], CodeRoleUnknown, "role %q does not exist", name)
 		}
 	}
 }
@@ -1072,6 +1078,14 @@ func (c *checker) capabilities(p *pack) {
 		for _, capability := range r.Capabilities {
 			if !asked[capability] && !tested[capability] {
 				c.diags.addAt(p.desc.places["role."+r.Name], CodeCapabilityUnknown, "role %q holds %q, which nothing asks for", r.Name, capability)
+			}
+		}
+	}
+	for _, name := range sortedKeys(p.desc.cat.GrantTypes) {
+		gt := p.desc.cat.GrantTypes[name]
+		for _, capability := range gt.Capabilities {
+			if own := p.desc.cat.Own(capability); own || !asked[capability] && !tested[capability] {
+				c.diags.addAt(p.desc.places[gt], CodeCapabilityUnknown, "grants of type %q cannot confer %q: nothing of the pack asks for it", name, capability)
 			}
 		}
 	}

@@ -171,6 +171,7 @@ func compile(files map[string][]byte, diags *Diagnostics) *Set {
 	}
 	s.actions = buildIndex(s.cat, rs, all)
 	s.cat.contain()
+	s.cat.bound()
 	s.archive = encodeArchive(files)
 	s.digest = digestOf(s.archive)
 	return s

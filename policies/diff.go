@@ -111,6 +111,9 @@ func rulesOf(c *Catalogue) map[string]any {
 	if c.SelfRole != "" {
 		out["selfRole"] = c.SelfRole
 	}
+	if len(c.TenantRoles) > 0 {
+		out["tenantRoles"] = c.TenantRoles
+	}
 	if len(c.FamilyGrants) > 0 {
 		out["familyGrants"] = c.FamilyGrants
 	}

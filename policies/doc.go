@@ -99,7 +99,11 @@
 //	edges:
 //	  memberOf: {confers: true, from: [Group], to: [Tenant]}
 //	links: {self: member}                 # the role that a self link confers
-//	grantTypes: {parent: {endsAtMajority: true, needs: [verifier, assent]}, org-delegate: {maxDepth: 3}}
+//	tenantRoles: [client-admin, benefits] # what they hold is a tenant's ceiling
+//	grantTypes:
+//	  parent: {endsAtMajority: true, needs: [verifier, assent]}
+//	  proxy: {capabilities: [claim.dispute]} # confers that beside the self role's
+//	  org-delegate: {maxDepth: 3}
 //	familyGrants: [parent]
 //	settings:                             # one field each of context.settings
 //	  employerSeesMember: {default: false, title: Employers see members' records}
@@ -135,6 +139,11 @@
 //	routes:
 //	  claims.get: {method: GET, path: "/claims/{id}", capability: claim.view,
 //	    action: claim.view, resource: claim, scope: claims.read, write: false}
+//
+// Who administers no more than a tenant confers, by roles and edges, only
+// capabilities of the tenantRoles, and a tenant's own roles hold no others;
+// without tenantRoles they hold none. A grant about a person confers only what
+// the self role holds and what its type names.
 //
 // A sent type without anchors says hangsFrom: a node id. A module's catalogue
 // has title, nodes, edges, resources, actions, features and routes; the module

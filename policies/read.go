@@ -82,6 +82,11 @@ func (c *described) read(file, module string, src []byte) {
 				c.places["links.self"] = at(file, v)
 			}})
 		}
+		keys["tenantRoles"] = func(n *yaml.Node) {
+			c.places["tenantRoles"] = at(file, n)
+			c.cat.TenantRoles = d.texts(n, d.name)
+			slices.Sort(c.cat.TenantRoles)
+		}
 		keys["familyGrants"] = func(n *yaml.Node) {
 			c.places["familyGrants"] = at(file, n)
 			c.cat.FamilyGrants = d.texts(n, d.name)
@@ -215,6 +220,10 @@ func (c *described) readGrantTypes(d *document, n *yaml.Node) {
 					return ""
 				})
 				slices.Sort(g.Needs)
+			},
+			"capabilities": func(v *yaml.Node) {
+				g.Capabilities = d.texts(v, d.name)
+				slices.Sort(g.Capabilities)
 			},
 		})
 		put(c, d, c.cat.GrantTypes, name, g, k)

@@ -340,6 +340,8 @@ const (
 	NotConferrable Code = "not_conferrable"
 	// NothingToDo: what is asked for is done already, or over.
 	NothingToDo Code = "nothing_to_do"
+	// AboveCeiling: an admin of a tenant would give away more than its ceiling.
+	AboveCeiling Code = "above_ceiling"
 	// TooLarge: the request or its record exceeds a limit.
 	TooLarge Code = "too_large"
 

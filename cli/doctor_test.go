@@ -333,3 +333,22 @@ listen:
 		t.Fatal(err)
 	}
 }
+
+func TestDoctorOnASurvey(t *testing.T) {
+	for _, c := range []struct {
+		survey      admin.Survey
+		check, want string
+	}{
+		{admin.Survey{}, "policies", "fail"},
+		{admin.Survey{Set: "sha256:00"}, "policies", "ok"},
+		{admin.Survey{Set: "sha256:00", Imports: []string{"i-1"}}, "imports", "warn"},
+		{admin.Survey{Set: "sha256:00", Zones: []string{"Nowhere/City"}}, "timezones", "fail"},
+		{admin.Survey{Set: "sha256:00", Ending: 1}, "grants", "warn"},
+		{admin.Survey{Set: "sha256:00", Unknown: []admin.UnknownCapability{{Role: "r", Capability: "c"}}}, "capabilities", "warn"},
+	} {
+		d := &doctor{config: &config{}}
+		if d.survey(c.survey); states(d.checks, c.check) != c.want {
+			t.Errorf("%+v: %s is %q, want %s", c.survey, c.check, states(d.checks, c.check), c.want)
+		}
+	}
+}

@@ -135,7 +135,7 @@ found, 7 integrity failure.`,
 			}
 		}
 	}
-	add(newInitCommand(a), newServeCommand(a), newStatusCommand(a), newDemoCommand(a))
+	add(newInitCommand(a), newServeCommand(a), newStatusCommand(a), newDoctorCommand(a), newDemoCommand(a))
 	add(newCanCommand(a), newWhatCommand(a), newWhoCommand(a), newExplainCommand(a), newReplayCommand(a))
 	add(newHierarchyCommand(a), newRoleCommand(a), newModuleCommand(a), newGrantCommand(a), newLinkCommand(a))
 	add(newPolicyCommand(a), newAuditCommand(a), newVersionCommand(a), newCompletionCommand(root))

@@ -53,10 +53,8 @@ func (k *kernel) open(ctx context.Context, c *config, bare bool) error {
 	if k.keys, err = c.openKeys(); err != nil {
 		return err
 	}
-	// Whoever only reads can do without: what was sealed is then shredded.
-	seals := filepath.Join(c.keys, "seals")
-	if info, err := os.Stat(seals); err != nil || !info.IsDir() {
-		return failf(exitFailure, "bring it back from a copy; an empty one makes all that was sealed unreadable for good", "the keys are not whole: there is no folder %s, and no record can be sealed", seals)
+	if err := c.sealing(); err != nil {
+		return err
 	}
 	if k.store, err = boltstore.Open(c.store()); err != nil {
 		return c.storeError(err)
@@ -115,6 +113,16 @@ func (c *config) openKeys() (*audit.Keys, error) {
 		return nil, fmt.Errorf("the keys in %s cannot be read: %w", c.keys, err)
 	}
 	return keys, nil
+}
+
+// sealing reports whether records can be sealed. Whoever only reads can do
+// without: what was sealed is then shredded.
+func (c *config) sealing() error {
+	seals := filepath.Join(c.keys, "seals")
+	if info, err := os.Stat(seals); err != nil || !info.IsDir() {
+		return failf(exitFailure, "bring it back from a copy; an empty one makes all that was sealed unreadable for good", "the keys are not whole: there is no folder %s, and no record can be sealed", seals)
+	}
+	return nil
 }
 
 func (c *config) storeError(err error) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"sort"
 	"strings"
 
@@ -250,53 +251,68 @@ var ErrDisagree = errors.New("pdp: the store and the ledger do not belong togeth
 // reconcile compares the store with the ledger at start. The one disagreement
 // that a crash explains, a last change record whose batch the store lacks, is
 // closed by an abandoned record.
-func (p *PDP) reconcile(ctx context.Context) error {
-	tip := p.graph.Tip()
-	from := uint64(0)
-	if b, ok := p.graph.Batch(tip.Revision); ok {
-		if from = b.Record; p.ledger.Size() <= from {
-			return fmt.Errorf("%w: the store knows ledger record %s, the ledger ends before it", ErrDisagree, audit.ID(from))
-		}
+func (p *PDP) reconcile() error {
+	open, last, err := agree(p.graph, p.ledger.Scan)
+	if err != nil || open == nil {
+		return err
 	}
-	found := tip.Revision == 0
-	var open *clearChange
-	var openSeq uint64
-	var last int64
-	for e, err := range p.ledger.Scan(from) {
+	if err := p.abandon(world{now: last}, open.seq, open.change); err != nil {
+		return err
+	}
+	return nil
+}
+
+// cutOff is a change on record that the store lacks.
+type cutOff struct {
+	seq    uint64
+	change *clearChange
+}
+
+// agree compares a store's revisions with the ledger's records from the last
+// change on. It returns a change that was cut off, and the time of the last record.
+func agree(g *hierarchy.Graph, scan func(from uint64) iter.Seq2[audit.Entry, error]) (*cutOff, hierarchy.Instant, error) {
+	tip := g.Tip()
+	from := uint64(0)
+	if b, ok := g.Batch(tip.Revision); ok {
+		from = b.Record
+	}
+	found, records := tip.Revision == 0, 0
+	var open *cutOff
+	var last hierarchy.Instant
+	for e, err := range scan(from) {
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		last = e.Time
+		records++
+		last = hierarchy.Instant(e.Time)
 		if e.Kind != audit.Change && e.Kind != audit.Abandoned {
 			continue
 		}
 		var c clearPart
 		if err := json.Unmarshal(e.Clear, &c); err != nil || c.Change == nil {
-			return fmt.Errorf("%w: record %s is no change record", ErrDisagree, audit.ID(e.Seq))
+			return nil, 0, fmt.Errorf("%w: record %s is no change record", ErrDisagree, audit.ID(e.Seq))
 		}
 		switch {
 		case e.Kind == audit.Abandoned:
-			if open == nil || c.Change.Closes != audit.ID(openSeq) {
-				return fmt.Errorf("%w: record %s closes no open change", ErrDisagree, audit.ID(e.Seq))
+			if open == nil || c.Change.Closes != audit.ID(open.seq) {
+				return nil, 0, fmt.Errorf("%w: record %s closes no open change", ErrDisagree, audit.ID(e.Seq))
 			}
 			open = nil
 		case c.Change.Next == tip:
 			found = true
 		case c.Change.Prev == tip: // of several only the last can still be open
-			open, openSeq = c.Change, e.Seq
+			open = &cutOff{e.Seq, c.Change}
 		default:
-			return fmt.Errorf("%w: record %s is about revision %d, the store ends at %d", ErrDisagree, audit.ID(e.Seq), c.Change.Next.Revision, tip.Revision)
+			return nil, 0, fmt.Errorf("%w: record %s is about revision %d, the store ends at %d", ErrDisagree, audit.ID(e.Seq), c.Change.Next.Revision, tip.Revision)
 		}
 	}
-	if !found {
-		return fmt.Errorf("%w: revision %d of the store has no change record", ErrDisagree, tip.Revision)
+	switch {
+	case tip.Revision > 0 && records == 0:
+		return nil, 0, fmt.Errorf("%w: the store knows ledger record %s, the ledger ends before it", ErrDisagree, audit.ID(from))
+	case !found:
+		return nil, 0, fmt.Errorf("%w: revision %d of the store has no change record", ErrDisagree, tip.Revision)
 	}
-	if open != nil {
-		if err := p.abandon(world{now: hierarchy.Instant(last)}, openSeq, open); err != nil {
-			return err
-		}
-	}
-	return nil
+	return open, last, nil
 }
 
 func sorted(m map[string]bool) []string {

@@ -67,7 +67,7 @@ func Open(ctx context.Context, c Config) (*PDP, error) {
 		return nil, err
 	}
 	p := &PDP{store: c.Store, ledger: c.Ledger, keys: c.Keys, graph: graph, clock: newClock(c.Clock), sets: setCache{store: c.Store}}
-	if err := p.reconcile(ctx); err != nil {
+	if err := p.reconcile(); err != nil {
 		return nil, err
 	}
 	p.clock.notBefore(p.lastWritten())

@@ -41,6 +41,7 @@
 //	POST /v1/audit/find       records by what they are about          audit.read
 //	GET  /v1/copy             store and ledger as one tar             audit.read
 //	GET  /v1/status           head, ledger, readiness                 anybody who can connect
+//	GET  /v1/survey           what to see to, without a name          anybody who can connect
 //	GET  /healthz, /readyz    for a supervisor
 //
 // # Reading
@@ -142,6 +143,7 @@ func New(c Config) (*Handler, error) {
 	h.get("/v1/explain/{record}", h.explain)
 	h.get("/v1/policies", h.listPolicies)
 	h.get("/v1/status", h.status)
+	h.get("/v1/survey", h.survey)
 	h.importEndpoints()
 	h.mux.HandleFunc("GET /v1/copy", func(w http.ResponseWriter, r *http.Request) {
 		who, err := h.who(r)

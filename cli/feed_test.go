@@ -468,6 +468,7 @@ files:
     edges:
       - {child: group, kind: memberOf, parent: tenant}
       - {child: coverage, kind: enrolledIn, parent: group, from: BGN, to: END}
+feed: delta
 `
 
 func TestMapsAreReadStrictly(t *testing.T) {
@@ -477,7 +478,7 @@ func TestMapsAreReadStrictly(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{"blank:", "blanks:", `small.yaml:6: unknown key "blanks"`},
 		{"blank: [\"~\"]", "zone: UTC", `small.yaml:6: "zone" is given twice`},
-		{"map: small", "", "small.yaml:2: a map needs a name: map: NAME"},
+		{"map: small", "", "small.yaml:2: a map needs a name of letters, digits, dots and dashes: map: NAME"},
 		{"zone: America/New_York", "zone: America/Atlantis", "small.yaml:3: want a time zone, such as America/Chicago"},
 		{"zone: America/New_York\n", "", "small.yaml:1: a map says in which zone its dates are: zone: America/New_York"},
 		{"tenant: acme", "tenant: a/b", "small.yaml:1: the tenant is no tenant key"},
@@ -495,7 +496,7 @@ func TestMapsAreReadStrictly(t *testing.T) {
 		{`"{group}"`, `"{group"`, `small.yaml:13: the key of node "group" names "group", which is none of the file's keys`},
 		{`"{group}"`, `"all"`, `small.yaml:13: the key of node "group" holds none of the file's keys`},
 		{"parent: tenant", "parent: carrier", `small.yaml:16: "carrier" is none of the file's nodes`},
-		{"kind: enrolledIn, ", "", "small.yaml:17: want child, kind and parent"},
+		{"kind: enrolledIn, ", "", "small.yaml:17: want child, parent, kind"},
 		{"kind: enrolledIn", "kind: [a]", "small.yaml:17: "},
 		{"      id: {", "      group: {", "small.yaml:11: want names, each once"},
 		{"    keys:", "    skip: not wanted\n    keys:", "small.yaml:8: a file that is skipped has a match, and nothing else"},

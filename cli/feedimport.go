@@ -369,11 +369,11 @@ func (i *importRun) load(ctx context.Context, client *admin.Client) error {
 	i.remark(done)
 	return i.a.show(imported{done, i.skipped}, func(w io.Writer) {
 		importTable(w, done)
-		if done.Access != nil {
-			accessTable(w, done.Access)
-		}
 		for _, s := range i.skipped {
 			fmt.Fprintf(w, "%s\tskipped: %s\n", s.Name, s.Reason)
+		}
+		if done.Access != nil {
+			accessTable(w, done.Access)
 		}
 	})
 }

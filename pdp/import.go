@@ -259,10 +259,17 @@ type ImportedFile struct {
 // that no time or implied can be lost to a slip. A line end may follow. Its
 // errors never repeat the contents.
 func DecodeRow(line []byte) (Row, error) {
-	var r Row
 	if len(line) > MaxRowBytes {
-		return r, fmt.Errorf("row is longer than %d bytes", MaxRowBytes)
+		return Row{}, fmt.Errorf("row is longer than %d bytes", MaxRowBytes)
 	}
+	if r, ok := readRow(line); ok {
+		return r, nil
+	}
+	return decodeRow(line)
+}
+
+func decodeRow(line []byte) (Row, error) {
+	var r Row
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	d.UseNumber()

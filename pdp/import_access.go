@@ -126,8 +126,15 @@ type ways struct {
 
 func waysOf(v hierarchy.View, cat *policies.Catalogue) *ways {
 	h := &ways{view: v, cat: cat, at: map[hierarchy.ID][]way{}}
+	// Ward's own capabilities are about no record.
+	records := func(list []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(c string) bool {
+			act := cat.Actions[c]
+			return act != nil && slices.Contains(act.Resources, ObjectType)
+		})
+	}
 	if cat.SelfRole != "" {
-		h.self = v.Capabilities(cat.SelfRole)
+		h.self = records(v.Capabilities(cat.SelfRole))
 	}
 	roles := map[string][]string{}
 	for f := range v.Facts(hierarchy.KindAssignment) {
@@ -137,7 +144,7 @@ func waysOf(v hierarchy.View, cat *policies.Catalogue) *ways {
 		}
 		can, ok := roles[a.Role]
 		if !ok {
-			can = v.Capabilities(a.Role)
+			can = records(v.Capabilities(a.Role))
 			roles[a.Role] = can
 		}
 		h.at[a.Node] = append(h.at[a.Node], way{principal: a.Principal, by: "role " + a.Role, node: a.Node, can: can})
@@ -147,7 +154,7 @@ func waysOf(v hierarchy.View, cat *policies.Catalogue) *ways {
 		if !ok || !g.Effective.Holds(v.Instant()) {
 			continue
 		}
-		x := way{principal: g.Grantee, by: "grant " + g.ID, coverage: g.Scope.Coverage, can: g.Scope.Capabilities}
+		x := way{principal: g.Grantee, by: "grant " + g.ID, coverage: g.Scope.Coverage, can: records(g.Scope.Capabilities)}
 		if g.Subject.Type != hierarchy.PersonType {
 			x.node = g.Subject
 		}

@@ -100,13 +100,17 @@ type wanted struct {
 	key    factKey
 	first  share
 	more   *more
-	made   int32 // the file that implied this node, plus one; 0 for none
+	wrote  place32 // what this import asserted, where that is the first share and all there is
+	made   int32   // the file that implied this node, plus one; 0 for none
 	spoken bool  // first is set
 	turned bool  // of a mutual link: it was said from b to a
 	clean  bool  // what stands is what is wanted
 	lived  bool  // a node or edge that held when the import began
 	doubt  bool  // a refused row speaks of it: nothing ends by absence
 }
+
+// place32 is a FactID in half the space; the zero value is none.
+type place32 struct{ revision, index uint32 }
 
 // more is what few facts have.
 type more struct {
@@ -319,18 +323,38 @@ func (im *importing) ends(k *wanted) []hierarchy.ID {
 	return list
 }
 
+// extra returns what few facts have, making it.
 func (k *wanted) extra() *more {
 	if k.more == nil {
-		k.more = &more{}
+		k.more = &more{held: k.held()}
+		k.wrote = place32{}
 	}
 	return k.more
 }
 
+// held returns the facts that stand.
 func (k *wanted) held() []held {
+	if k.wrote != (place32{}) {
+		h := held{id: hierarchy.FactID{Revision: uint64(k.wrote.revision), Index: k.wrote.index}, was: k.first.valid, valid: k.first.valid, what: k.first.what, mine: true}
+		if k.key.kind == hierarchy.KindNode {
+			h.node = &hierarchy.Node{Attrs: h.what.attributes(), Principal: h.what != nil && h.what.principal}
+		}
+		return []held{h}
+	}
 	if k.more == nil {
 		return nil
 	}
 	return k.more.held
+}
+
+// written notes the fact that was asserted for a step.
+func (k *wanted) written(s *step, id hierarchy.FactID) {
+	if k.more == nil && k.wrote == (place32{}) && k.spoken && s.event.Valid == k.first.valid {
+		k.wrote = place32{uint32(id.Revision), id.Index}
+		return
+	}
+	x := k.extra()
+	x.held = append(x.held, held{id: id, was: s.event.Valid, valid: s.event.Valid, node: s.event.Node, what: saidBy(&s.event), mine: true})
 }
 
 func (k *wanted) bad() *Reason {

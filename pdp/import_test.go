@@ -536,6 +536,15 @@ func TestAHistoryImport(t *testing.T) {
 func FuzzDecodeRow(f *testing.F) {
 	good, _ := json.Marshal(during(enrolled(2, "v1", "from 2026-01-01"), "2026-01-10", ""))
 	f.Add(good)
+	if _, ok := readRow(good); !ok {
+		f.Errorf("the short way does not read %s", good)
+	}
+	for _, s := range []string{`"from":0`, `"from":-0`, `"to":01`, `"from":1,"to":2`, `"to":2,"from":1`, `"from":1,`, `"from":0,"to":0`, `"to":9223372036854775807`, `"from":-9223372036854775808`} {
+		f.Add([]byte(`{"file":0,"line":1,"known":{` + s + `},"facts":[{"event":{"op":1,"kind":2,"valid":{` + s + `},"row":1,"edge":{"child":"Plan:a/b","kind":"x","parent":"Plan:a/c"}},"ends":true}]}`))
+	}
+	for _, s := range []string{`"node":{"id":"Plan:a/b","principal":true}`, `"node":{"id":"Plan:a/b","principal":false}`, `"node":{"id":"Plan:a/<"}`, `"link":{"kind":"owns","from":"Person:a","to":"Plan:a/b"}`, `"link":{"kind":"owns","to":"Plan:a/b"}`} {
+		f.Add([]byte(`{"file":0,"line":1,"facts":[{"event":{"op":1,"kind":1,"valid":{},` + s + `},"implied":true},{"event":{"op":1,"kind":3,"row":0,` + s + `}}]}`))
+	}
 	f.Add([]byte(`{"file":0,"line":2,"refused":{"code":"x","text":"y"}}`))
 	f.Add([]byte(`{"file":0,"line":1,"facts":[{"event":{"op":1,"kind":1,"valid":{},"node":{"id":"Plan:a/b","attrs":{"l":["a"],"n":1}}}}]}`))
 	for _, bad := range []string{`{"file":0,"line":2,"known":{"frm":0}}`, `{"file":0,"line":2,"line":3}`, `{"file":0,"LINE":2}`, `{"file":0,"line":2} {}`} {
@@ -545,6 +554,11 @@ func FuzzDecodeRow(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		r, err := DecodeRow(line)
+		if short, ok := readRow(line); ok {
+			if long, lerr := decodeRow(line); lerr != nil || !reflect.DeepEqual(short, long) {
+				t.Fatalf("the short way reads %+v, the long one %+v, %v", short, long, lerr)
+			}
+		}
 		if err != nil {
 			return
 		}

@@ -108,6 +108,9 @@ func (im *importing) plan(k *wanted) (list []component, left []hierarchy.Interva
 	}
 	for i, h := range k.held() {
 		same := slices.ContainsFunc(list, func(c component) bool { return left[i] == c.valid && h.states(c.what) })
+		if k.key.kind == hierarchy.KindGrant && !h.mine {
+			continue // never replaced: see regrant
+		}
 		if !same && (h.mine || slices.ContainsFunc(list, func(c component) bool { return c.valid.Overlaps(left[i]) })) {
 			left[i] = hierarchy.Interval{}
 		}
@@ -364,7 +367,7 @@ func (im *importing) write(ctx context.Context, b *batch) error {
 			}
 		}
 		// What ties goes before what it ties, and comes after it.
-		pick(func(e *hierarchy.Event) bool { return e.Op == hierarchy.Void && e.Kind != hierarchy.KindNode })
+		pick(func(e *hierarchy.Event) bool { return e.Op != hierarchy.Assert && e.Kind != hierarchy.KindNode })
 		pick(func(e *hierarchy.Event) bool { return e.Kind == hierarchy.KindNode })
 		pick(func(e *hierarchy.Event) bool { return e.Op == hierarchy.Assert && e.Kind != hierarchy.KindNode })
 		if len(steps) == 0 {
@@ -493,20 +496,23 @@ func (im *importing) halve(ctx context.Context, b *batch) error {
 
 // settle notes what a written batch changed.
 func (im *importing) settle(steps []step, facts []hierarchy.FactID) {
-	for _, s := range steps {
-		x := im.key(s.key).extra()
-		i := indexOf(x.held, s.event.Fact)
+	for i := range steps {
+		s := &steps[i]
+		k := im.key(s.key)
 		switch s.event.Op {
-		case hierarchy.Void:
-			x.held = slices.Delete(x.held, i, i+1)
-			im.report.Voided++
-		case hierarchy.End:
-			x.held[i].valid.To = s.event.At
-			im.report.Ended++
-		default:
-			x.held = append(x.held, held{id: facts[0], was: s.event.Valid, valid: s.event.Valid, node: s.event.Node, what: saidBy(&s.event), mine: true})
+		case hierarchy.Assert:
+			k.written(s, facts[0])
 			facts = facts[1:]
 			im.report.Facts++
+		case hierarchy.Void:
+			x := k.extra()
+			at := indexOf(x.held, s.event.Fact)
+			x.held = slices.Delete(x.held, at, at+1)
+			im.report.Voided++
+		case hierarchy.End:
+			x := k.extra()
+			x.held[indexOf(x.held, s.event.Fact)].valid.To = s.event.At
+			im.report.Ended++
 		}
 	}
 }

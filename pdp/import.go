@@ -27,7 +27,7 @@ import (
 // does not overlap stays. The same feed a second time changes nothing.
 //
 // An implied fact (a plan that no list names) is made only where nothing is
-// known of its key, and gives way to rows that do list it. A Person or principal
+// known of its key, or where feeds of its source ended it, and gives way to rows that do list it. A Person or principal
 // is treated the same way, always: its facts are not a feed's to change. Of a
 // node's attributes only those that the feed states are changed. A grant is
 // never changed: a row may only end it sooner.
@@ -326,7 +326,7 @@ func (p *PDP) Import(ctx context.Context, f Feed) (Imported, error) {
 	if err := f.valid(); err != nil {
 		return Imported{}, err
 	}
-	im := &importing{p: p, feed: &f, limit: importEvents, texts: map[string]string{},
+	im := &importing{p: p, feed: &f, limit: importEvents, texts: map[string]string{}, sources: map[uint64]bool{},
 		report: Imported{ID: f.ID, DryRun: f.DryRun, Refusals: []RefusedRow{}}}
 	im.numbers = newNumbering(func(n int32) hierarchy.ID { return *im.ids.at(n) })
 	im.byKey = newNumbering(func(n int32) factKey { return im.keys.at(n).key })
@@ -446,7 +446,7 @@ func (im *importing) run(ctx context.Context) error {
 	for _, kind := range []hierarchy.Kind{hierarchy.KindEdge, hierarchy.KindLink, hierarchy.KindAssignment,
 		hierarchy.KindEntitlement, hierarchy.KindGrant, hierarchy.KindNode} {
 		for f := range view.Facts(kind) {
-			im.stands(f.Event, f.ID, false)
+			im.stands(f, false)
 		}
 	}
 	if err := im.resume(ctx); err != nil {

@@ -86,7 +86,7 @@ func kindName(e *hierarchy.Event) string {
 // source and tenant, of a kind that this one is the whole truth of.
 func (im *importing) ours(e *hierarchy.Event, id hierarchy.FactID) bool {
 	if im.kinds == nil {
-		im.kinds, im.sources = map[string]bool{}, map[uint64]bool{}
+		im.kinds = map[string]bool{}
 		for _, k := range im.feed.Kinds {
 			im.kinds[k] = true
 		}
@@ -94,12 +94,21 @@ func (im *importing) ours(e *hierarchy.Event, id hierarchy.FactID) bool {
 	if !im.kinds[kindName(e)] || e.Node != nil && (e.Node.Principal || e.Node.ID.Type == hierarchy.PersonType || e.Node.ID.Type == hierarchy.TenantType) {
 		return false
 	}
-	same, ok := im.sources[id.Revision]
+	return im.bySource(id.Revision)
+}
+
+// bySource reports whether a revision is of an import of the same source and
+// tenant.
+func (im *importing) bySource(rev uint64) bool {
+	if im.feed.Source == "" {
+		return false
+	}
+	same, ok := im.sources[rev]
 	if !ok {
-		b, _ := im.p.graph.Batch(id.Revision)
+		b, _ := im.p.graph.Batch(rev)
 		source, _ := originOf(b)
 		same = b.Import != nil && b.Import.Tenant == im.feed.Tenant && source == im.feed.Source
-		im.sources[id.Revision] = same
+		im.sources[rev] = same
 	}
 	return same
 }

@@ -172,7 +172,8 @@ type held struct {
 	node  *hierarchy.Node    // of a node
 	what  *said              // of a grant
 	mine  bool               // asserted by this very import
-	ours  bool               // asserted by an earlier delivery of the same source
+	ours  bool               // asserted by an earlier feed of the same source, of a kind that ends by absence
+	fed   bool               // and left as it stands by one
 }
 
 // mention is what a row says of a fact. The mentions of a row follow each other.
@@ -720,7 +721,8 @@ func (im *importing) say(row int32, f *Desired) {
 
 // stands notes a fact that is there, if the feed speaks of it or a full feed
 // should.
-func (im *importing) stands(e hierarchy.Event, id hierarchy.FactID, mine bool) {
+func (im *importing) stands(f hierarchy.Fact, mine bool) {
+	e, id := f.Event, f.ID
 	ki, ok := im.known(&e)
 	ours := !mine && im.feed.Full && im.ours(&e, id)
 	if !ok {
@@ -733,7 +735,7 @@ func (im *importing) stands(e hierarchy.Event, id hierarchy.FactID, mine bool) {
 		}
 		ki = im.keyed(key) // nobody wants it any more
 	}
-	h := held{id: id, was: e.Valid, valid: e.Valid, mine: mine, ours: ours}
+	h := held{id: id, was: e.Valid, valid: e.Valid, mine: mine, ours: ours, fed: !mine && im.bySource(f.Revision)}
 	if e.Node != nil {
 		n := *e.Node
 		h.node = &n

@@ -104,7 +104,7 @@ func (im *importing) plan(k *wanted) (list []component, left []hierarchy.Interva
 		keep = keep || im.id(k.key.a).Type == hierarchy.PersonType || k.spoken && first.what != nil && first.what.principal
 	}
 	if keep && len(list) > 0 && slices.ContainsFunc(k.held(), func(h held) bool { return !h.mine }) {
-		list = nil // known already, whatever is known of it
+		list = k.again(list) // known already, whatever is known of it
 	}
 	for i, h := range k.held() {
 		same := slices.ContainsFunc(list, func(c component) bool { return left[i] == c.valid && h.states(c.what) })
@@ -116,6 +116,25 @@ func (im *importing) plan(k *wanted) (list []component, left []hierarchy.Interva
 		}
 	}
 	return list, left, -1
+}
+
+// again returns what is wanted of a fact that is known and whose feed does not
+// list it: nothing, but where the source's feeds ended it, what comes after.
+func (k *wanted) again(list []component) []component {
+	last := hierarchy.Never
+	for _, h := range k.held() {
+		if !h.mine && !h.fed {
+			return nil
+		}
+		if !h.mine {
+			last = max(last, h.was.To)
+		}
+	}
+	c := list[len(list)-1]
+	if c.valid.From = max(c.valid.From, last); c.valid.From >= c.valid.To {
+		return nil
+	}
+	return []component{c}
 }
 
 // diff returns the events that turn what stands of a key into what is wanted,
@@ -758,7 +777,7 @@ func (im *importing) resume(ctx context.Context) error {
 		for i, ev := range b.Events {
 			if ev.Op == hierarchy.Assert {
 				id := hierarchy.FactID{Revision: e.Revision, Index: uint32(i)}
-				im.stands(ev, id, true)
+				im.stands(hierarchy.Fact{ID: id, Event: ev}, true)
 				mine[id], _ = im.known(&ev)
 				continue
 			}

@@ -392,6 +392,7 @@ type importing struct {
 	ids      pool[hierarchy.ID] // and names
 	numbers  numbering[hierarchy.ID]
 	texts    map[string]string
+	scratch  [MaxRowFacts]factKey // of the row that is read
 	roles    map[string]bool
 	sources  map[uint64]bool // of revisions: whether they are of the feed's source
 	kinds    map[string]bool // of a full feed
@@ -415,7 +416,7 @@ func (im *importing) run(ctx context.Context) error {
 	if err := im.inOrder(); err != nil {
 		return err
 	}
-	im.number(hierarchy.ID{})
+	im.ids.add(hierarchy.ID{}) // number 0
 	im.tenant()
 	for row, err := range im.feed.Rows {
 		if err != nil {

@@ -102,11 +102,11 @@ type wanted struct {
 	more   *more
 	wrote  place32 // what this import asserted, where that is the first share and all there is
 	made   int32   // the file that implied this node, plus one; 0 for none
-	spoken bool  // first is set
-	turned bool  // of a mutual link: it was said from b to a
-	clean  bool  // what stands is what is wanted
-	lived  bool  // a node or edge that held when the import began
-	doubt  bool  // a refused row speaks of it: nothing ends by absence
+	spoken bool    // first is set
+	turned bool    // of a mutual link: it was said from b to a
+	clean  bool    // what stands is what is wanted
+	lived  bool    // a node or edge that held when the import began
+	doubt  bool    // a refused row speaks of it: nothing ends by absence
 }
 
 // place32 is a FactID in half the space; the zero value is none.
@@ -192,8 +192,11 @@ type feedRow struct {
 	refused    bool
 }
 
-// number returns the number of an id, making it.
+// number returns the number of an id, making it. That of none is 0.
 func (im *importing) number(id hierarchy.ID) int32 {
+	if id.IsZero() {
+		return 0
+	}
 	n, slot, ok := im.numbers.find(id)
 	if !ok {
 		id.Type, id.Tenant = im.once(id.Type), im.once(id.Tenant)
@@ -267,7 +270,7 @@ func (im *importing) known(e *hierarchy.Event) (int32, bool) {
 		id   hierarchy.ID
 		into *int32
 	}{{named(name), &key.name}, {a, &key.a}, {b, &key.b}} {
-		if ok {
+		if ok && !part.id.IsZero() {
 			*part.into, _, ok = im.numbers.find(part.id)
 		}
 	}
@@ -289,9 +292,9 @@ func (im *importing) keyed(key factKey) int32 {
 	k = im.keys.add(wanted{key: key})
 	im.byKey.add(k, slot)
 	if key.kind != hierarchy.KindNode {
-		for _, end := range []int32{key.a, key.b} {
-			if !im.id(end).IsZero() {
-				im.node(im.id(end))
+		for _, end := range [...]int32{key.a, key.b} {
+			if end != 0 {
+				im.node(end)
 			}
 		}
 	}
@@ -299,29 +302,32 @@ func (im *importing) keyed(key factKey) int32 {
 }
 
 // node returns the key of a node, making it.
-func (im *importing) node(id hierarchy.ID) int32 {
-	return im.keyed(factKey{hierarchy.KindNode, im.number(hierarchy.ID{}), im.number(id), im.number(hierarchy.ID{})})
-}
+func (im *importing) node(id int32) int32 { return im.keyed(factKey{kind: hierarchy.KindNode, a: id}) }
 
-// ends returns the nodes that a fact needs.
-func (im *importing) ends(k *wanted) []hierarchy.ID {
-	var list []hierarchy.ID
-	switch k.key.kind {
-	case hierarchy.KindNode:
-	case hierarchy.KindGrant:
-		for s := range k.each() {
-			if s.what != nil {
-				list = append(list, s.what.grant.Grantor, s.what.grant.Grantee, s.what.grant.Subject)
+// ends yields the nodes that a fact needs.
+func (im *importing) ends(k *wanted) iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		switch k.key.kind {
+		case hierarchy.KindNode:
+		case hierarchy.KindGrant:
+			for s := range k.each() {
+				if s.what == nil {
+					continue
+				}
+				for _, id := range grantEnds(s.what.grant) {
+					if !yield(im.number(id)) {
+						return
+					}
+				}
 			}
-		}
-	default:
-		for _, end := range []int32{k.key.a, k.key.b} {
-			if id := im.id(end); !id.IsZero() {
-				list = append(list, id)
-			}
+		default:
+			_ = (k.key.a == 0 || yield(k.key.a)) && (k.key.b == 0 || yield(k.key.b))
 		}
 	}
-	return list
+}
+
+func grantEnds(g *hierarchy.Grant) []hierarchy.ID {
+	return []hierarchy.ID{g.Grantor, g.Grantee, g.Subject}
 }
 
 // extra returns what few facts have, making it.
@@ -419,7 +425,8 @@ func (im *importing) tenant() {
 		break
 	}
 	for i := range own {
-		im.say(0, &own[i])
+		key, _ := im.keyOf(&own[i].Event)
+		im.say(0, &own[i], key)
 	}
 }
 
@@ -432,7 +439,8 @@ func (im *importing) take(row Row) {
 		}
 		im.times = append(im.times, row.Known)
 	}
-	if r := im.refusal(&row); r != nil {
+	keys, r := im.refusal(&row)
+	if r != nil {
 		im.refuse(n, *r)
 		if im.feed.Full { // what it speaks of is not gone
 			for i := range row.Facts {
@@ -443,82 +451,85 @@ func (im *importing) take(row Row) {
 		}
 		return
 	}
-	r := im.rows.at(n)
+	own := im.rows.at(n)
 	for i := range row.Facts {
 		f := &row.Facts[i]
 		e := &f.Event
-		r.nodesOnly = r.nodesOnly && e.Kind == hierarchy.KindNode
+		own.nodesOnly = own.nodesOnly && e.Kind == hierarchy.KindNode
 		switch {
 		case e.Link != nil:
 			im.links = im.links || e.Link.Kind != hierarchy.LinkOwns
 		case e.Assignment != nil, e.Entitlement != nil, e.Grant != nil, e.Node != nil && e.Node.Principal:
 			im.asks = append(im.asks, *e)
 		}
-		im.say(n, f)
+		im.say(n, f, keys[i])
 	}
 }
 
-// refusal says why a row cannot count, as far as the row alone tells.
-func (im *importing) refusal(row *Row) *Reason {
+// refusal says why a row cannot count, as far as the row alone tells, or what
+// the keys of its facts are.
+func (im *importing) refusal(row *Row) ([]factKey, *Reason) {
 	now := im.w.now
 	switch {
 	case row.Refused != nil:
-		return &Reason{cut(row.Refused.Code, 64), cut(row.Refused.Text, 512)}
+		return nil, &Reason{cut(row.Refused.Code, 64), cut(row.Refused.Text, 512)}
 	case len(row.Facts) == 0:
-		return &Reason{RowEmpty, "the row asserts nothing"}
+		return nil, &Reason{RowEmpty, "the row asserts nothing"}
 	case len(row.Facts) > MaxRowFacts:
-		return &Reason{RowTooLarge, fmt.Sprintf("a row asserts at most %d facts", MaxRowFacts)}
+		return nil, &Reason{RowTooLarge, fmt.Sprintf("a row asserts at most %d facts", MaxRowFacts)}
 	case row.Known.IsZero():
 	case row.Known.To <= row.Known.From:
-		return &Reason{RowKnownInverted, "the source withdrew the row before or when it learned it"}
+		return nil, &Reason{RowKnownInverted, "the source withdrew the row before or when it learned it"}
 	case row.Known.From > now || row.Known.To > now && row.Known.To != hierarchy.Forever:
-		return &Reason{RowKnownLater, "the source learns or withdraws the row after now"}
+		return nil, &Reason{RowKnownLater, "the source learns or withdraws the row after now"}
 	case row.Known.To <= now && !im.feed.History:
-		return &Reason{RowObsolete, "the source has withdrawn the row; a history import (--history) reads such rows"}
+		return nil, &Reason{RowObsolete, "the source has withdrawn the row; a history import (--history) reads such rows"}
 	}
+	keys := im.scratch[:len(row.Facts)]
 	for i := range row.Facts {
-		if r := im.inadmissible(&row.Facts[i]); r != nil {
+		var r *Reason
+		if keys[i], r = im.inadmissible(&row.Facts[i]); r != nil {
 			if c := row.Facts[i].Column; c != "" {
 				r = &Reason{r.Code, cut(c, 128) + ": " + r.Text}
 			}
-			return r
+			return nil, r
 		}
 	}
-	return nil
+	return keys, nil
 }
 
-// inadmissible says why a fact cannot be of a row.
-func (im *importing) inadmissible(f *Desired) *Reason {
+// inadmissible returns the key of a fact of a row, or says why it cannot be one.
+func (im *importing) inadmissible(f *Desired) (factKey, *Reason) {
 	e := &f.Event
 	key, ok := im.keyOf(e)
 	if !ok || e.Op != hierarchy.Assert || f.Ends && (im.feed.History || e.Node != nil) {
-		return &Reason{RowKind, "a feed asserts nodes, edges, links, assignments, grants and entitlements, and ends those that are no nodes"}
+		return key, &Reason{RowKind, "a feed asserts nodes, edges, links, assignments, grants and entitlements, and ends those that are no nodes"}
 	}
 	if f.Ends && e.Valid.To == hierarchy.Forever {
-		return &Reason{RowEndsNothing, "the row ends something, and neither it nor the feed says when"}
+		return key, &Reason{RowEndsNothing, "the row ends something, and neither it nor the feed says when"}
 	}
 	if e.Valid.To <= e.Valid.From {
-		return &Reason{hierarchy.CodeIntervalInverted, "the valid time ends at or before its start"}
+		return key, &Reason{hierarchy.CodeIntervalInverted, "the valid time ends at or before its start"}
 	}
 	if e.Link != nil && e.Link.From == e.Link.To {
-		return &Reason{hierarchy.CodeEventInvalid, "a link ties two, not one to itself"}
+		return key, &Reason{hierarchy.CodeEventInvalid, "a link ties two, not one to itself"}
 	}
 	if n := e.Node; n != nil && (n.Person != nil || len(n.Attrs) > 0 && n.ID.Type == hierarchy.PersonType) {
-		return &Reason{RowPerson, "a feed says no more of a person than the key"}
+		return key, &Reason{RowPerson, "a feed says no more of a person than the key"}
 	}
 	known, _, ok := im.byKey.find(key)
 	if ok && im.key(known).bad() != nil {
-		return im.key(known).bad()
+		return key, im.key(known).bad()
 	}
 	plain := e.Grant == nil && (e.Node == nil || len(e.Node.Attrs) == 0)
 	if ok && plain && (e.Kind != hierarchy.KindNode || im.key(known).spoken) {
-		return nil // looked at before
+		return key, nil // looked at before
 	}
 	bad := im.admit(e)
 	if bad != nil && plain && im.keys.n < MaxImportRows {
 		im.key(im.keyed(key)).extra().bad = bad
 	}
-	return bad
+	return key, bad
 }
 
 // admit holds a fact against the rules for ids, the catalogue and the tenant of
@@ -612,7 +623,7 @@ func cut(s string, n int) string {
 // dangling refuses rows whose facts need what is nowhere, or end what is
 // nowhere. Others that the facts do not admit show when they are written.
 func (im *importing) dangling() {
-	nowhere := func(id hierarchy.ID) bool {
+	nowhere := func(id int32) bool {
 		k := im.key(im.node(id))
 		return !k.spoken && len(k.held()) == 0
 	}
@@ -627,11 +638,11 @@ func (im *importing) dangling() {
 					why = &Reason{RowEndsNothing, "nothing that the row ends is known"}
 				}
 			default:
-				for _, id := range im.ends(k) {
+				for id := range im.ends(k) {
 					if !nowhere(id) {
 						continue
 					}
-					if why = reasonOf(&hierarchy.Refusal{Code: hierarchy.CodeUnknownEnd}, k.key.kind); isPrincipal(im.w.set.Catalogue(), id) {
+					if why = reasonOf(&hierarchy.Refusal{Code: hierarchy.CodeUnknownEnd}, k.key.kind); isPrincipal(im.w.set.Catalogue(), im.id(id)) {
 						why = &Reason{RowPrincipal, "there is no principal with this id: make it known first"}
 					}
 					break
@@ -668,17 +679,16 @@ func (im *importing) rowsOf(s *share) iter.Seq[int32] {
 }
 
 // say puts down a fact to a row.
-func (im *importing) say(row int32, f *Desired) {
+func (im *importing) say(row int32, f *Desired, key factKey) {
 	e := &f.Event
-	key, _ := im.keyOf(e)
 	ki := im.keyed(key)
 	k := im.key(ki)
 	if e.Link != nil && !k.spoken {
 		k.turned = e.Link.From != im.id(key.a)
 	}
 	if e.Grant != nil {
-		for _, id := range []hierarchy.ID{e.Grant.Grantor, e.Grant.Grantee, e.Grant.Subject} {
-			im.node(id)
+		for _, id := range grantEnds(e.Grant) {
+			im.node(im.number(id))
 		}
 	}
 	what := saidBy(e)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -341,6 +342,9 @@ func (i *importRun) load(ctx context.Context, client *admin.Client) error {
 	}
 	for _, f := range i.files {
 		head.Files = append(head.Files, pdp.FeedFile{Name: f.name, Digest: f.digest})
+	}
+	if i.a.kernel != nil { // a million rows hold a gigabyte: the heap must not double it
+		defer debug.SetGCPercent(debug.SetGCPercent(25))
 	}
 	read := i.a.progress("rows read", uint64(i.lines))
 	var write *progress

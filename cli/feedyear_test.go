@@ -209,7 +209,9 @@ type yearGenerator struct {
 	next    int
 }
 
-func (g *yearGenerator) group() string { return []string{"g1", "G1 ", "2", "0002", "X3", "zz9"}[g.IntN(6)] }
+func (g *yearGenerator) group() string {
+	return []string{"g1", "G1 ", "2", "0002", "X3", "zz9"}[g.IntN(6)]
+}
 
 func (g *yearGenerator) line(id int, m yearMember, change string) string {
 	end := ""

@@ -33,7 +33,7 @@ func ending(line int, text string) Row {
 	return r
 }
 
-func refusedAs(t *testing.T, what string, err error, code string) string {
+func refusedWith(t *testing.T, what string, err error, code string) string {
 	t.Helper()
 	var r *hierarchy.Refusal
 	if !errors.As(err, &r) || r.Code != code {
@@ -102,14 +102,14 @@ func TestFeedsComeInOrder(t *testing.T) {
 	s := open(t, pbm(), "2026-11-24T12:00:00Z")
 	s.load(s.full("two", "2026-11-20", enrolled(2, "a", "")))
 	_, err := s.p.Import(context.Background(), s.full("one", "2026-11-13", enrolled(2, "b", "")))
-	if text := refusedAs(t, "an older full feed", err, FeedStale); !strings.Contains(text, "2026-11-20") {
+	if text := refusedWith(t, "an older full feed", err, FeedStale); !strings.Contains(text, "2026-11-20") {
 		t.Errorf("the refusal does not say which is newer: %s", text)
 	}
 	delta := s.feed("delta", "acme", enrolled(2, "c", ""))
 	delta.Source = "members"
 	delta.AsOf, _ = ParseTime("2026-11-19", "UTC", false)
 	_, err = s.p.Import(context.Background(), delta)
-	refusedAs(t, "an older delta", err, FeedStale)
+	refusedWith(t, "an older delta", err, FeedStale)
 	s.enrolledAt("a", "2026-11-24", true)
 	delta.Source = "others" // has its own dates
 	s.load(delta)
@@ -131,7 +131,7 @@ func TestTooManyEnds(t *testing.T) {
 		_, err := s.p.Import(context.Background(), f)
 		return err
 	}
-	text := refusedAs(t, "three of a hundred", try(s.full("two", "2026-11-20", rows[:97]...)), FeedEndsTooMany)
+	text := refusedWith(t, "three of a hundred", try(s.full("two", "2026-11-20", rows[:97]...)), FeedEndsTooMany)
 	if !strings.Contains(text, "end 3 of the tenant's 100 live coverages (3.0 %)") {
 		t.Errorf("the refusal does not count: %s", text)
 	}
@@ -141,11 +141,11 @@ func TestTooManyEnds(t *testing.T) {
 		rows = append(rows, ending(i+2, fmt.Sprintf(`Coverage:acme/v%d enrolledIn Group:acme/g1 to 2026-10-31`, i)))
 	}
 	delta.Rows = rowsOf(rows[100:])
-	refusedAs(t, "three ends", try(delta), FeedEndsTooMany)
+	refusedWith(t, "three ends", try(delta), FeedEndsTooMany)
 	gone := s.full("four", "2026-11-20", row(0, 2, base))
 	gone.Kinds = []string{"edge Group memberOf", "node Group"}
 	gone.Rows = rowsOf([]Row{row(0, 2, `implied node Carrier:acme/c1`)})
-	text = refusedAs(t, "their group", try(gone), FeedEndsTooMany)
+	text = refusedWith(t, "their group", try(gone), FeedEndsTooMany)
 	if !strings.Contains(text, "end 100 of the tenant's 100") {
 		t.Errorf("coverages that stand under what ends are not counted: %s", text)
 	}
@@ -156,10 +156,10 @@ func TestTooManyEnds(t *testing.T) {
 	s.enrolledAt("v98", "2026-11-24", false)
 	// 2 of 98 are more.
 	six := s.full("six", "2026-11-21", rows[:96]...)
-	refusedAs(t, "two of 98", try(six), FeedEndsTooMany)
+	refusedWith(t, "two of 98", try(six), FeedEndsTooMany)
 	s.load(six)
 	// Its own end counts where it lies ahead.
-	refusedAs(t, "ahead", try(s.full("seven", "2027-01-01", rows[:50]...)), FeedEndsTooMany)
+	refusedWith(t, "ahead", try(s.full("seven", "2027-01-01", rows[:50]...)), FeedEndsTooMany)
 }
 
 // What only the facts refuse cannot slip past the count: the import is dropped
@@ -174,7 +174,7 @@ func TestTooManyEndsAreFoundBeforeTheImportCloses(t *testing.T) {
 	f.MassEnd = false
 	before := stateOf(s)
 	_, err := s.p.Import(context.Background(), f)
-	refusedAs(t, "a move that the facts refuse", err, FeedEndsTooMany)
+	refusedWith(t, "a move that the facts refuse", err, FeedEndsTooMany)
 	if !reflect.DeepEqual(stateOf(s), before) || len(s.p.Graph().Imports()) != 0 {
 		t.Error("the refused feed left something")
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,4 +120,40 @@ func cpu(b *testing.B, pid int) time.Duration {
 	user, _ := strconv.Atoi(f[11])
 	system, _ := strconv.Atoi(f[12])
 	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// BenchmarkImport loads a million rows with the real program into an empty
+// store: four facts a row. rows/s counts the whole command, MiB the most that
+// it held in memory.
+func BenchmarkImport(b *testing.B) {
+	const rows = 1_000_000
+	program, dir := binary(b), b.TempDir()
+	path := filepath.Join(dir, "BIG_BENE_MAPD_ENRLMT.csv")
+	f, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := bufio.NewWriter(f)
+	fmt.Fprintln(w, "BENE_SK,CNTRCT_PBP_SK,IDR_LTST_TRANS_FLG,BENE_CNTRCT_NUM,BENE_PBP_NUM,BENE_CVRG_TYPE_CD,BENE_ENRLMT_PGM_TYPE_CD,BENE_ENRLMT_EMPLR_SBSDY_SW,BENE_ENRLMT_BGN_DT,BENE_ENRLMT_END_DT,IDR_TRANS_EFCTV_TS,IDR_INSRT_TS,IDR_UPDT_TS,IDR_TRANS_OBSLT_TS")
+	for i := range rows {
+		fmt.Fprintf(w, "-%d,1,Y,Z%04d,-%02d,3,3,~,2024-%02d-01,9999-12-31,2024-01-01,2024-01-01,2024-01-01,9999-12-31T00:00:00\n", 1_000_000+i, i%50, i%20+1, i%12+1)
+	}
+	if err := errors.Join(w.Flush(), f.Close()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		h := newHome(b)
+		c := exec.Command(program, "--config", filepath.Join(h.dir, "ward.yaml"), "--quiet", "hierarchy", "import", "--map", "cms-bfd", path)
+		start := time.Now()
+		out, err := c.CombinedOutput()
+		took := time.Since(start)
+		if err != nil || !strings.Contains(string(out), "  1000000  1000000  0 ") {
+			b.Fatalf("%v\n%s", err, out)
+		}
+		b.ReportMetric(rows/took.Seconds(), "rows/s")
+		b.ReportMetric(float64(rows)/(c.ProcessState.UserTime()+c.ProcessState.SystemTime()).Seconds(), "rows/cpu-s")
+		if u, ok := c.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			b.ReportMetric(float64(u.Maxrss)/1024, "MiB") // kilobytes on Linux
+		}
+	}
 }

@@ -1,51 +1,71 @@
 package cli
 
 // A feed map says how the rows of CSV files become facts: which columns make
-// the keys of which nodes, which edges and links a row asserts, and when they
-// hold. It knows any feed of nodes, edges, links and dates; maps/ holds those
-// that are built in.
+// the keys of which nodes, which facts a row asserts, and when they hold. maps/
+// holds those that are built in.
 //
-//	map: NAME
+//	map: NAME                       # also the feed's source: what a full feed may end was loaded by this name
 //	tenant: KEY                     # the one tenant it may touch; --tenant says another
-//	zone: America/New_York          # of dates and times that name none
+//	feed: delta                     # or full; --full and --delta say otherwise
+//	zone: America/New_York          # of dates and times that name none, and of --as-of
 //	dates: [YYYY-MM-DD, …]          # tried in order: YYYY MM DD HH mm SS, Z (+05:00), z (+0500)
 //	open: {from: […], to: […]}      # dates, or whole values, that mean no start and no end
 //	blank: ["~", ""]                # values that mean nothing
 //	files:
 //	  - match: "*ENRLMT.csv"        # base name, * and ? as in a shell
 //	    skip: REASON                            # alone: the file comes with the feed and is not loaded
+//	    trailer: {starts: TRL, count: 2}        # the last line: its first column, and which one counts the rows
 //	    known: {from: COLUMN, to: COLUMN}       # when the source held the row to be true
 //	    only: {COLUMN: [VALUE, …]}              # rows with other values are refused as row_excluded
+//	    change: {column: COLUMN, add: [A], change: [C], end: [T]}
+//	    tenant: client                          # a key: rows of another tenant are refused
 //	    keys:
 //	      plan: {column: COLUMN, steps: [trim, digits, pad 3], match: "[0-9]{3}"}
 //	    nodes:
 //	      plan: {type: Plan, key: "{contract}-{plan}", from: COLUMN, to: COLUMN, implied: true, attrs: {name: COLUMN}}
 //	      pharmacy: {type: Pharmacy, key: "{npi}", shared: true, asserted: false}
+//	      user: {type: User, key: "{login}", principal: true}
 //	    edges:
 //	      - {child: coverage, kind: enrolledIn, parent: plan, from: COLUMN, to: COLUMN}
 //	    links:
 //	      - {from: person, kind: owns, to: coverage, since: COLUMN, until: COLUMN}
+//	      - {kind: identity, issuer: ISSUER, sub: VALUE, to: user}
+//	    assignments:
+//	      - {principal: user, role: VALUE, node: plan, from: COLUMN, to: COLUMN}
+//	    entitlements:
+//	      - {name: VALUE, from: COLUMN, to: COLUMN}      # of the feed's tenant
+//	    grants:
+//	      - {id: VALUE, type: VALUE, grantor: person, grantee: user, subject: person, can: LIST, from: COLUMN, to: COLUMN,
+//	         covers: LIST, purpose: LIST, coverage: coverage, basis: VALUE, jurisdiction: VALUE}
 //
 // Steps: trim, upper, lower, digits (drops a sign and all else that is no
 // digit), strip-leading-zeros, pad N (with zeros, on the left). A key that is
 // blank, or that its match does not fit as a whole, refuses the row. In a
-// template {tenant} is the tenant's key, and in an edge the node tenant is the
-// Tenant itself. A node that is not asserted must exist. A node of a type other
-// than Person belongs to the tenant unless it is shared.
+// template {tenant} is the tenant's key, and in an edge, assignment or grant the
+// node tenant is the Tenant itself. A node that is not asserted must exist. A
+// node of a type other than Person belongs to the tenant unless it is shared or
+// a principal.
+//
+// A VALUE is a text, or {column: COLUMN, values: {CODE: TEXT}}: the column's
+// value, trimmed, or the text that stands for it. A LIST is a list of texts, or
+// {column: COLUMN, split: ";"}.
 //
 // A date as an end includes its day. Times of the source (known) are instants:
 // a date there means its first one.
+//
+// A row whose change column says end asserts nothing. It ends those of its
+// edges, links, assignments, entitlements and grants that have a to (until)
+// column: at its date, or at --as-of where that is blank or open.
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"embed"
-	"encoding/csv"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -58,7 +78,6 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ward-authz/ward/hierarchy"
-	"github.com/ward-authz/ward/pdp"
 )
 
 //go:embed maps
@@ -66,13 +85,25 @@ var builtinMaps embed.FS
 
 // Codes of rows that a map refuses, besides those of the kernel. Append-only.
 const (
-	rowMalformed   = "row_malformed"   // is no CSV record
-	columnMissing  = "column_missing"  // has fewer, or more, columns than the header
-	keyMissing     = "key_missing"     // a key is blank
-	keyInvalid     = "key_invalid"     // a key does not fit the map, or is no key of ward
-	dateMissing    = "date_missing"    // a date is blank
-	dateUnreadable = "date_unreadable" // a date has none of the map's forms
-	rowExcluded    = "row_excluded"    // the map takes no rows like it
+	rowMalformed   = "row_malformed"      // is no CSV record
+	columnMissing  = "column_missing"     // has fewer, or more, columns than the header
+	keyMissing     = "key_missing"        // a key is blank
+	keyInvalid     = "key_invalid"        // a key does not fit the map, or is no key of ward
+	dateMissing    = "date_missing"       // a date is blank
+	dateUnreadable = "date_unreadable"    // a date has none of the map's forms
+	rowExcluded    = "row_excluded"       // the map takes no rows like it
+	rowForeign     = "row_foreign_tenant" // it is another tenant's
+	valueUnknown   = "value_unknown"      // a value is none of those that the map knows
+	changeUnknown  = "change_unknown"     // the change column says none of what the map knows
+)
+
+// Codes of feeds that are refused as a whole, before anything is read.
+// Append-only.
+const (
+	feedTruncated  = "feed_truncated"  // the last line has no end, or the trailer is missing or counts otherwise
+	feedIncomplete = "feed_incomplete" // a full feed without a file that the map knows
+	feedUndated    = "feed_undated"    // a full feed without --as-of
+	feedUnclear    = "feed_unclear"    // neither full nor delta
 )
 
 // Limits of maps and feeds.
@@ -85,6 +116,7 @@ const (
 
 type feedMap struct {
 	name, tenant string
+	mode         string // full, delta or empty
 	zone         *time.Location
 	dates        []dateForm
 	open         [2]map[string]bool // from, to
@@ -106,8 +138,23 @@ type fileMap struct {
 	only  map[string][]string
 	keys  []*keyMap
 	nodes []*nodeMap
-	edges []*tieMap
-	links []*tieMap
+	ties  []*tieMap
+
+	trailer *trailerMap
+	change  *changeMap
+	tenant  int // in keys: the one that says whose the row is, or -1
+}
+
+// trailerMap is a last line that counts the rows before it.
+type trailerMap struct {
+	starts string
+	count  int // column, from 1
+}
+
+// changeMap is a column that says what becomes of what the row names.
+type changeMap struct {
+	column       string
+	asserts, end []string
 }
 
 type keyMap struct {
@@ -121,6 +168,7 @@ type nodeMap struct {
 	parts                     []keyPart
 	dates                     [2]string
 	implied, shared, asserted bool
+	principal                 bool
 	attrs                     [][2]string // name, column
 }
 
@@ -131,12 +179,22 @@ type keyPart struct {
 	key  int
 }
 
-// tieMap is an edge or a link.
+// tieMap is an edge, a link, an assignment, an entitlement or a grant.
 type tieMap struct {
-	a, kind, b string // child and parent, or from and to
-	ends       [2]int // in fileMap.nodes, -1 being the tenant
-	dates      [2]string
-	implied    bool
+	is      hierarchy.Kind
+	kind    string         // of an edge or link
+	ends    map[string]int // child, parent, …: in fileMap.nodes, -1 being the tenant
+	values  map[string]*valueMap
+	dates   [2]string
+	implied bool
+}
+
+// valueMap is a text, or several: as the map says, or from a column.
+type valueMap struct {
+	texts  []string
+	column string
+	values map[string]string // of the column's; nil takes any
+	split  string
 }
 
 // findMap reads a map: a file, or one that is built in, by its name with or
@@ -198,6 +256,11 @@ func parseMap(name string, text []byte) (*feedMap, error) {
 	r.each(root, map[string]func(*yaml.Node){
 		"map":    r.text(&m.name),
 		"tenant": r.text(&m.tenant),
+		"feed": func(n *yaml.Node) {
+			if r.text(&m.mode)(n); m.mode != "full" && m.mode != "delta" {
+				r.fail(n, "want full or delta")
+			}
+		},
 		"zone": func(n *yaml.Node) {
 			r.text(&zone)(n)
 			var err error
@@ -234,8 +297,8 @@ func parseMap(name string, text []byte) (*feedMap, error) {
 		m.blank[v] = true
 	}
 	switch {
-	case m.name == "":
-		r.fail(root, "a map needs a name: map: NAME")
+	case !mapName(m.name):
+		r.fail(root, "a map needs a name of letters, digits, dots and dashes: map: NAME")
 	case m.zone == nil:
 		r.fail(root, "a map says in which zone its dates are: zone: America/New_York")
 	case m.tenant != "" && hierarchy.TenantID(m.tenant).Valid() != nil:
@@ -253,6 +316,12 @@ func parseMap(name string, text []byte) (*feedMap, error) {
 		return nil, r.err
 	}
 	return m, nil
+}
+
+func mapName(s string) bool {
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
+	})
 }
 
 // formOf turns YYYY-MM-DD into a layout of package time.
@@ -286,10 +355,12 @@ func formOf(s string) (dateForm, error) {
 }
 
 func (m *feedMap) readFile(r *reader, n *yaml.Node) {
-	f := &fileMap{only: map[string][]string{}}
-	var nodes, edges, links, keys *yaml.Node
+	f := &fileMap{only: map[string][]string{}, tenant: -1}
+	var nodes, keys *yaml.Node
+	var tenant string
+	ties := map[string]*yaml.Node{}
 	keep := func(into **yaml.Node) func(*yaml.Node) { return func(n *yaml.Node) { *into = n } }
-	r.each(n, map[string]func(*yaml.Node){
+	known := map[string]func(*yaml.Node){
 		"match": func(n *yaml.Node) {
 			r.text(&f.match)(n)
 			if _, err := path.Match(f.match, "x"); err != nil || strings.ContainsAny(f.match, `/\`) || f.match == "" {
@@ -307,8 +378,30 @@ func (m *feedMap) readFile(r *reader, n *yaml.Node) {
 				f.only[column] = values
 			})
 		},
-		"keys": keep(&keys), "nodes": keep(&nodes), "edges": keep(&edges), "links": keep(&links),
-	})
+		"trailer": func(n *yaml.Node) {
+			f.trailer = &trailerMap{}
+			r.each(n, map[string]func(*yaml.Node){"starts": r.text(&f.trailer.starts), "count": r.number(&f.trailer.count)})
+			if f.trailer.starts == "" || f.trailer.count < 2 {
+				r.fail(n, "want starts, what the trailer's first column says, and count, the column (from 2) with the number of rows")
+			}
+		},
+		"change": func(n *yaml.Node) {
+			f.change = &changeMap{}
+			var add, change []string
+			r.each(n, map[string]func(*yaml.Node){"column": r.text(&f.change.column), "add": r.texts(&add),
+				"change": r.texts(&change), "end": r.texts(&f.change.end)})
+			f.change.asserts = slices.Concat(add, change)
+			if f.change.column == "" || len(f.change.asserts)+len(f.change.end) == 0 {
+				r.fail(n, "want a column, and its values that add, change and end")
+			}
+		},
+		"tenant": r.text(&tenant),
+		"keys":   keep(&keys), "nodes": keep(&nodes),
+	}
+	for _, t := range tieForms {
+		known[t.name] = func(n *yaml.Node) { ties[t.name] = n }
+	}
+	r.each(n, known)
 	if r.err != nil {
 		return
 	}
@@ -327,10 +420,19 @@ func (m *feedMap) readFile(r *reader, n *yaml.Node) {
 	if nodes != nil {
 		entries(r, nodes, func(name string, v *yaml.Node) { f.readNode(r, name, v) })
 	}
-	f.edges = f.readTies(r, edges, "child", "parent", "from", "to")
-	f.links = f.readTies(r, links, "from", "to", "since", "until")
-	if r.err == nil && len(f.nodes) == 0 {
-		r.fail(n, "a file needs nodes")
+	for _, t := range tieForms {
+		f.readTies(r, ties[t.name], t)
+	}
+	if tenant != "" {
+		if f.tenant = slices.IndexFunc(f.keys, func(k *keyMap) bool { return k.name == tenant }); f.tenant < 0 {
+			r.fail(n, "the tenant %q is none of the file's keys", tenant)
+		}
+	}
+	if r.err == nil && len(f.nodes) == 0 && len(f.ties) == 0 {
+		r.fail(n, "a file needs nodes, or what ties them")
+	}
+	if f.change != nil && len(f.change.end) > 0 && !slices.ContainsFunc(f.ties, func(t *tieMap) bool { return t.dates[1] != "" }) {
+		r.fail(n, "the map says which rows end something, and nothing has a column for its end")
 	}
 	m.files = append(m.files, f)
 }
@@ -432,7 +534,7 @@ func (f *fileMap) readNode(r *reader, name string, n *yaml.Node) {
 	node := &nodeMap{name: name, asserted: true}
 	r.each(n, map[string]func(*yaml.Node){
 		"type": r.text(&node.typ), "key": r.text(&node.key), "from": r.text(&node.dates[0]), "to": r.text(&node.dates[1]),
-		"implied": r.boolean(&node.implied), "shared": r.boolean(&node.shared), "asserted": r.boolean(&node.asserted),
+		"implied": r.boolean(&node.implied), "shared": r.boolean(&node.shared), "asserted": r.boolean(&node.asserted), "principal": r.boolean(&node.principal),
 		"attrs": func(n *yaml.Node) {
 			entries(r, n, func(attr string, v *yaml.Node) {
 				var column string
@@ -472,37 +574,107 @@ func (f *fileMap) readNode(r *reader, name string, n *yaml.Node) {
 	f.nodes = append(f.nodes, node)
 }
 
-func (f *fileMap) readTies(r *reader, n *yaml.Node, a, b, from, to string) []*tieMap {
+// tieForm is how a map writes one kind of tie.
+type tieForm struct {
+	name     string
+	is       hierarchy.Kind
+	ends     []string // that must be there
+	may      []string // that may
+	values   []string // that must be there
+	mayValue []string
+	from, to string
+}
+
+var tieForms = []tieForm{
+	{name: "edges", is: hierarchy.KindEdge, ends: []string{"child", "parent"}, from: "from", to: "to"},
+	{name: "links", is: hierarchy.KindLink, ends: []string{"to"}, may: []string{"from"}, mayValue: []string{"issuer", "sub"}, from: "since", to: "until"},
+	{name: "assignments", is: hierarchy.KindAssignment, ends: []string{"principal", "node"}, values: []string{"role"}, from: "from", to: "to"},
+	{name: "entitlements", is: hierarchy.KindEntitlement, values: []string{"name"}, from: "from", to: "to"},
+	{name: "grants", is: hierarchy.KindGrant, ends: []string{"grantor", "grantee", "subject"}, may: []string{"coverage"},
+		values: []string{"id", "type", "can"}, mayValue: []string{"covers", "purpose", "basis", "jurisdiction"}, from: "from", to: "to"},
+}
+
+func (f *fileMap) readTies(r *reader, n *yaml.Node, form tieForm) {
 	if n == nil || r.err != nil {
-		return nil
+		return
 	}
 	if n.Kind != yaml.SequenceNode {
 		r.fail(n, "want a list")
-		return nil
+		return
 	}
-	var out []*tieMap
 	for _, item := range n.Content {
-		t := &tieMap{}
-		r.each(item, map[string]func(*yaml.Node){
-			a: r.text(&t.a), b: r.text(&t.b), "kind": r.text(&t.kind),
-			from: r.text(&t.dates[0]), to: r.text(&t.dates[1]), "implied": r.boolean(&t.implied),
-		})
+		t := &tieMap{is: form.is, ends: map[string]int{}, values: map[string]*valueMap{}}
+		refs := map[string]*string{}
+		keys := map[string]func(*yaml.Node){form.from: r.text(&t.dates[0]), form.to: r.text(&t.dates[1]), "implied": r.boolean(&t.implied)}
+		for _, name := range slices.Concat(form.ends, form.may) {
+			refs[name] = new(string)
+			keys[name] = r.text(refs[name])
+		}
+		for _, name := range slices.Concat(form.values, form.mayValue) {
+			keys[name] = func(n *yaml.Node) { t.values[name] = readValue(r, n) }
+		}
+		must := slices.Concat(form.ends, form.values)
+		if t.is == hierarchy.KindEdge || t.is == hierarchy.KindLink {
+			keys["kind"] = r.text(&t.kind)
+			must = append(must, "kind")
+		}
+		r.each(item, keys)
 		if r.err != nil {
-			return nil
+			return
 		}
-		if t.kind == "" {
-			r.fail(item, "want %s, kind and %s", a, b)
-			return nil
-		}
-		for i, ref := range []string{t.a, t.b} {
-			if t.ends[i] = slices.IndexFunc(f.nodes, func(n *nodeMap) bool { return n.name == ref }); t.ends[i] < 0 && (ref != "tenant" || a == "from") {
-				r.fail(item, "%q is none of the file's nodes", ref)
-				return nil
+		if t.is == hierarchy.KindLink { // an identity is no node
+			must = []string{"kind", "to", "from"}
+			if t.kind == string(hierarchy.LinkIdentity) {
+				must = []string{"kind", "to", "issuer", "sub"}
+			}
+			if (*refs["from"] != "") == (t.kind == string(hierarchy.LinkIdentity)) {
+				must = append(must, "nothing else")
 			}
 		}
-		out = append(out, t)
+		for _, name := range must {
+			if ref := refs[name]; (ref == nil || *ref == "") && t.values[name] == nil && (name != "kind" || t.kind == "") {
+				r.fail(item, "want %s", strings.Join(must, ", "))
+				return
+			}
+		}
+		for name, ref := range refs {
+			if *ref == "" {
+				continue
+			}
+			at := slices.IndexFunc(f.nodes, func(n *nodeMap) bool { return n.name == *ref })
+			if at < 0 && (*ref != "tenant" || t.is == hierarchy.KindLink) {
+				r.fail(item, "%q is none of the file's nodes", *ref)
+				return
+			}
+			t.ends[name] = at
+		}
+		f.ties = append(f.ties, t)
 	}
-	return out
+}
+
+// readValue reads a text, a list of texts, or a column.
+func readValue(r *reader, n *yaml.Node) *valueMap {
+	v := &valueMap{}
+	switch n.Kind {
+	case yaml.SequenceNode:
+		r.texts(&v.texts)(n)
+	case yaml.MappingNode:
+		r.each(n, map[string]func(*yaml.Node){"column": r.text(&v.column), "split": r.text(&v.split), "values": func(n *yaml.Node) {
+			v.values = map[string]string{}
+			entries(r, n, func(code string, to *yaml.Node) {
+				var text string
+				r.text(&text)(to)
+				v.values[code] = text
+			})
+		}})
+		if v.column == "" {
+			r.fail(n, "want a column")
+		}
+	default:
+		v.texts = []string{""}
+		r.text(&v.texts[0])(n)
+	}
+	return v
 }
 
 // columns lists the columns that a file must have.
@@ -528,10 +700,48 @@ func (f *fileMap) columns() []string {
 			add(a[1])
 		}
 	}
-	for _, t := range slices.Concat(f.edges, f.links) {
+	for _, t := range f.ties {
 		add(t.dates[:]...)
+		for _, name := range slices.Sorted(maps.Keys(t.values)) {
+			add(t.values[name].column)
+		}
+	}
+	if f.change != nil {
+		add(f.change.column)
 	}
 	return all
+}
+
+// kinds lists the kinds of facts that the map feeds, as a full feed says them.
+func (m *feedMap) kinds() []string {
+	var all []string
+	for _, f := range m.files {
+		for _, n := range f.nodes {
+			if n.asserted {
+				all = append(all, "node "+n.typ)
+			}
+		}
+		for _, t := range f.ties {
+			switch t.is {
+			case hierarchy.KindEdge:
+				child := hierarchy.TenantType
+				if i := t.ends["child"]; i >= 0 {
+					child = f.nodes[i].typ
+				}
+				all = append(all, "edge "+child+" "+t.kind)
+			case hierarchy.KindLink:
+				all = append(all, "link "+t.kind)
+			case hierarchy.KindAssignment:
+				all = append(all, "assignment")
+			case hierarchy.KindEntitlement:
+				all = append(all, "entitlement")
+			case hierarchy.KindGrant:
+				all = append(all, "grant")
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // fileFor returns the part of the map for a file.
@@ -555,261 +765,4 @@ func (m *feedMap) fileFor(name string) (*fileMap, error) {
 		return nil, invalid("it knows "+strings.Join(known, ", "), "the map %s has no entry for %s", m.name, name)
 	}
 	return nil, invalid("", "the map %s has several entries for %s", m.name, name)
-}
-
-// rowReader turns the lines of one file into rows.
-type rowReader struct {
-	m      *feedMap
-	f      *fileMap
-	tenant string
-	name   string
-	number int // of the file in the feed
-	csv    *csv.Reader
-	width  int
-	at     map[string]int // columns
-	dates  map[[2]string]readDate
-}
-
-// readDate is a date that was read before.
-type readDate struct {
-	at  hierarchy.Instant
-	why *pdp.Reason
-}
-
-// newRowReader reads the header.
-func (m *feedMap) newRowReader(name string, number int, tenant string, in io.Reader) (*rowReader, error) {
-	f, err := m.fileFor(name)
-	if err != nil {
-		return nil, err
-	}
-	if f.skip != "" {
-		return nil, invalid("", "the map %s skips %s: %s", m.name, name, f.skip)
-	}
-	r := &rowReader{m: m, f: f, tenant: tenant, name: name, number: number, at: map[string]int{}, dates: map[[2]string]readDate{}}
-	r.csv = csv.NewReader(&lineLimit{in: in})
-	r.csv.FieldsPerRecord = -1
-	r.csv.ReuseRecord = true
-	header, err := r.csv.Read()
-	if err != nil {
-		return nil, invalid("", "%s:1: this is no header of a CSV file", name)
-	}
-	if r.width = len(header); r.width > maxColumns {
-		return nil, invalid("", "%s:1: more than %d columns", name, maxColumns)
-	}
-	for i, c := range header {
-		if i == 0 {
-			c = strings.TrimPrefix(c, "\ufeff")
-		}
-		if _, twice := r.at[c]; twice && slices.Contains(f.columns(), c) {
-			return nil, invalid("", "%s:1: the column %s is there twice", name, c)
-		}
-		r.at[c] = i
-	}
-	var missing []string
-	for _, c := range f.columns() {
-		if _, ok := r.at[c]; !ok {
-			missing = append(missing, c)
-		}
-	}
-	if len(missing) > 0 {
-		return nil, invalid("is it the file that the map means?", "%s:1: %s: the header lacks %s", name, columnMissing, strings.Join(missing, ", "))
-	}
-	return r, nil
-}
-
-// lineLimit ends with an error in a line that is too long.
-type lineLimit struct {
-	in  io.Reader
-	run int
-}
-
-var errLongLine = fmt.Errorf("a line is longer than %d bytes", maxLineBytes)
-
-func (l *lineLimit) Read(b []byte) (int, error) {
-	n, err := l.in.Read(b)
-	if i := bytes.LastIndexByte(b[:n], '\n'); i >= 0 {
-		l.run = n - i - 1
-	} else {
-		l.run += n
-	}
-	if l.run > maxLineBytes {
-		return 0, errLongLine
-	}
-	return n, err
-}
-
-// next returns the next row, or io.EOF. Any other error is about the file as a
-// whole.
-func (r *rowReader) next() (pdp.Row, error) {
-	rec, err := r.csv.Read()
-	row := pdp.Row{File: r.number, Known: hierarchy.Always}
-	var pe *csv.ParseError
-	switch {
-	case err == io.EOF:
-		return row, io.EOF
-	case errors.As(err, &pe):
-		if pe.Line > pe.StartLine {
-			// What else the open quote swallowed nobody can tell.
-			return row, invalid("", "%s:%d: a quote is not closed in its line", r.name, pe.StartLine)
-		}
-		row.Line = pe.StartLine
-		row.Refused = &pdp.Reason{Code: rowMalformed, Text: "the line is no CSV record: a quote is misplaced"}
-		return row, nil
-	case err != nil:
-		return row, invalid("", "%s: %s", r.name, cause(err))
-	}
-	row.Line, _ = r.csv.FieldPos(0)
-	if why := r.fill(&row, rec); why != nil {
-		row.Refused, row.Facts = why, nil
-	}
-	return row, nil
-}
-
-// fill maps a record. What it says of a refused one names columns, no values.
-func (r *rowReader) fill(row *pdp.Row, rec []string) *pdp.Reason {
-	if len(rec) != r.width {
-		return &pdp.Reason{Code: columnMissing, Text: fmt.Sprintf("the line has %d columns, the header %d", len(rec), r.width)}
-	}
-	f := r.f
-	get := func(column string) string { return rec[r.at[column]] }
-	for _, column := range f.columns() {
-		if values, ok := f.only[column]; ok && !slices.Contains(values, strings.TrimSpace(get(column))) {
-			return &pdp.Reason{Code: rowExcluded, Text: "the map takes no rows with this " + column}
-		}
-	}
-	keys := make([]string, len(f.keys))
-	for i, k := range f.keys {
-		v := get(k.column)
-		if r.m.blank[strings.TrimSpace(v)] {
-			return &pdp.Reason{Code: keyMissing, Text: k.column + " is blank"}
-		}
-		if v = k.normal(v); v == "" {
-			return &pdp.Reason{Code: keyMissing, Text: k.column + " holds no key"}
-		}
-		if k.match != nil && !k.match.MatchString(v) {
-			return &pdp.Reason{Code: keyInvalid, Text: k.column + " is not what the map expects"}
-		}
-		keys[i] = v
-	}
-	var why *pdp.Reason
-	if row.Known, why = r.interval(f.known, get, false); why != nil {
-		return why
-	}
-	ids := make([]hierarchy.ID, len(f.nodes))
-	for i, n := range f.nodes {
-		ids[i] = r.id(n, keys)
-		if ids[i].Valid() != nil {
-			return &pdp.Reason{Code: keyInvalid, Text: "the key of the " + n.name + " is no key of ward"}
-		}
-		if !n.asserted {
-			continue
-		}
-		e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindNode, Row: row.Line, Node: &hierarchy.Node{ID: ids[i]}}
-		if e.Valid, why = r.interval(n.dates, get, true); why != nil {
-			return why
-		}
-		for _, a := range n.attrs {
-			if v := strings.TrimSpace(get(a[1])); !r.m.blank[v] {
-				if e.Node.Attrs == nil {
-					e.Node.Attrs = map[string]any{}
-				}
-				e.Node.Attrs[a[0]] = v
-			}
-		}
-		row.Facts = append(row.Facts, pdp.Desired{Event: e, Implied: n.implied})
-	}
-	end := func(i int) hierarchy.ID {
-		if i < 0 {
-			return hierarchy.TenantID(r.tenant)
-		}
-		return ids[i]
-	}
-	for _, t := range f.edges {
-		e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindEdge, Row: row.Line,
-			Edge: &hierarchy.Edge{Child: end(t.ends[0]), Kind: t.kind, Parent: end(t.ends[1])}}
-		if e.Valid, why = r.interval(t.dates, get, true); why != nil {
-			return why
-		}
-		row.Facts = append(row.Facts, pdp.Desired{Event: e, Implied: t.implied})
-	}
-	for _, t := range f.links {
-		e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindLink, Row: row.Line,
-			Link: &hierarchy.Link{Kind: hierarchy.LinkKind(t.kind), From: end(t.ends[0]), To: end(t.ends[1])}}
-		if e.Valid, why = r.interval(t.dates, get, true); why != nil {
-			return why
-		}
-		row.Facts = append(row.Facts, pdp.Desired{Event: e, Implied: t.implied})
-	}
-	return nil
-}
-
-func (r *rowReader) id(n *nodeMap, keys []string) hierarchy.ID {
-	var b strings.Builder
-	for _, p := range n.parts {
-		switch {
-		case p.text != "":
-			b.WriteString(p.text)
-		case p.key < 0:
-			b.WriteString(r.tenant)
-		default:
-			b.WriteString(keys[p.key])
-		}
-	}
-	id := hierarchy.ID{Type: n.typ, Key: b.String()}
-	if !n.shared && n.typ != hierarchy.PersonType && n.typ != hierarchy.TenantType {
-		id.Tenant = r.tenant
-	}
-	return id
-}
-
-// interval reads the columns of a time; a column that the map does not name is
-// an open side. With whole an end that is a date includes its day.
-func (r *rowReader) interval(columns [2]string, get func(string) string, whole bool) (hierarchy.Interval, *pdp.Reason) {
-	v := hierarchy.Always
-	for side, into := range []*hierarchy.Instant{&v.From, &v.To} {
-		if columns[side] == "" {
-			continue
-		}
-		text := strings.TrimSpace(get(columns[side]))
-		as := [2]string{strconv.Itoa(side) + strconv.FormatBool(whole), text}
-		d, ok := r.dates[as]
-		if !ok {
-			d = r.date(text, side, whole)
-			if len(r.dates) < 1<<16 {
-				r.dates[as] = d
-			}
-		}
-		if d.why != nil {
-			return v, &pdp.Reason{Code: d.why.Code, Text: columns[side] + d.why.Text}
-		}
-		*into = d.at
-	}
-	return v, nil
-}
-
-func (r *rowReader) date(text string, side int, whole bool) readDate {
-	openEnd := readDate{at: []hierarchy.Instant{hierarchy.Never, hierarchy.Forever}[side]}
-	if r.m.open[side][text] {
-		return openEnd
-	}
-	if r.m.blank[text] || text == "" {
-		return readDate{why: &pdp.Reason{Code: dateMissing, Text: " is blank"}}
-	}
-	for _, form := range r.m.dates {
-		t, err := time.ParseInLocation(form.layout, text, r.m.zone)
-		if err != nil {
-			continue
-		}
-		y, mo, d := t.Date()
-		switch {
-		case r.m.open[side][fmt.Sprintf("%04d-%02d-%02d", y, mo, d)]:
-			return openEnd
-		case !form.day:
-			return readDate{at: hierarchy.At(t)}
-		case side == 1 && whole:
-			return readDate{at: hierarchy.DayStart(y, mo, d+1, r.m.zone)}
-		}
-		return readDate{at: hierarchy.DayStart(y, mo, d, r.m.zone)}
-	}
-	return readDate{why: &pdp.Reason{Code: dateUnreadable, Text: " has none of the map's forms of a date"}}
 }

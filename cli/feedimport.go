@@ -10,10 +10,14 @@ import (
 	"hash"
 	"io"
 	"iter"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,26 +35,38 @@ func newImportCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import --map MAP FILE…",
 		Short: "Load CSV files as a map says",
-		Long: `Load CSV files as a map says: which columns name which nodes, and which edges
-and links a row asserts. The map is a file, or one that is built in: cms-bfd.
+		Long: `Load CSV files as a map says: which columns name which nodes, and which facts a
+row asserts. The map is a file, or one that is built in: cms-bfd.
 
 What the files say is compared with what is known. What is missing is asserted,
-what differs is replaced, what is known stays, and so does all that the files
-do not mention. The same files a second time change nothing. Nothing is visible
-before everything is written; an import that broke off goes on when it is run
-again, or is dropped with --abandon.
+what differs is replaced, what is known stays. The same files a second time
+change nothing. Nothing is visible before everything is written; an import that
+broke off goes on when it is run again, or is dropped with --abandon.
+
+A feed is one of two, as the map or a flag says. With --delta what the files do
+not mention stays. With --full they are the whole truth of the tenant, for the
+kinds of facts that the map knows: what an earlier feed of the same map
+asserted, and no row speaks of any more, ends at the first instant of --as-of in
+the map's time zone. What was written by hand stays. A row that is refused still
+speaks of what it names. A full feed has a file for each entry of the map.
+
+A feed that would end more than 2 % of the tenant's live coverages is refused
+(feed_ends_too_many), unless --allow-mass-end is given. --dry-run shows who would
+gain and lose access to how many records, and writes nothing.
 
 A map may name files that come with a feed and are not loaded; they are listed
 as skipped. A file that it does not name at all is an error.
 
 A row is refused as a whole, with a reason: rows = loaded + unchanged + refused.
-Refused rows are no failure of the command.
+Refused rows are no failure of the command. A file whose last line has no end,
+or whose trailer counts otherwise, is refused as a whole (feed_truncated).
 
 With --history, into an empty store, every instant at which the source learned
 or withdrew a row becomes a revision, so that --known-at reaches back before
 this store was made.`,
 		Example: `  ward hierarchy import --map cms-bfd SYNTHETIC_*.csv
-  ward hierarchy import --map feed.yaml --tenant acme members.csv --refusals refused.csv
+  ward hierarchy import --map feed.yaml --tenant acme --delta members.csv --refusals refused.csv
+  ward hierarchy import --map feed.yaml --full --as-of 2026-11-20 --dry-run members.csv
   ward hierarchy import --map cms-bfd --history SYNTHETIC_*.csv
   ward hierarchy import --map cms-bfd --abandon`,
 		RunE: func(cmd *cobra.Command, args []string) error { return i.run(cmd.Context(), args) },
@@ -59,10 +75,15 @@ this store was made.`,
 	f.StringVar(&i.mapName, "map", "", "`map`: a file, or the name of one that is built in (required)")
 	f.StringVar(&i.tenant, "tenant", "", "`tenant` to load into, instead of the map's")
 	f.BoolVar(&i.history, "history", false, "keep what the source knew when: each of its times becomes a revision")
-	f.BoolVar(&i.dryRun, "dry-run", false, "count what would be loaded, and write nothing")
+	f.BoolVar(&i.full, "full", false, "the files are the whole truth: what they lack ends at --as-of")
+	f.BoolVar(&i.delta, "delta", false, "the files add, change or end only what they name")
+	f.StringVar(&i.asOf, "as-of", "", "the feed's own `date`, YYYY-MM-DD in the map's time zone")
+	f.BoolVar(&i.massEnd, "allow-mass-end", false, "load it even if it ends more than 2 % of the live coverages")
+	f.BoolVar(&i.dryRun, "dry-run", false, "show what access would change, and write nothing")
 	f.BoolVar(&i.abandon, "abandon", false, "drop the open import of these files, or without files of the tenant")
 	f.StringVar(&i.refusals, "refusals", "", "write every refused row to this CSV `file`")
 	i.reason.add(c)
+	c.MarkFlagsMutuallyExclusive("full", "delta", "history")
 	return c
 }
 
@@ -71,7 +92,11 @@ type importRun struct {
 	mapName, tenant          string
 	refusals                 string
 	history, dryRun, abandon bool
+	full, delta, massEnd     bool
+	asOf                     string
 	reason                   reasonFlags
+
+	date hierarchy.Instant // of asOf; 0 for none
 
 	m       *feedMap
 	files   []feedSource
@@ -113,6 +138,11 @@ func (i *importRun) run(ctx context.Context, paths []string) error {
 	if len(paths) == 0 && !i.abandon {
 		return failf(exitFailure, "ward hierarchy import --help", "which files?")
 	}
+	if len(paths) > 0 {
+		if err := i.mode(); err != nil {
+			return err
+		}
+	}
 	if err := i.open(paths); err != nil {
 		return err
 	}
@@ -126,7 +156,40 @@ func (i *importRun) run(ctx context.Context, paths []string) error {
 	return i.load(ctx, client)
 }
 
-// open reads every file once: the digests name the import.
+// mode finds whether the feed is full, and its date.
+func (i *importRun) mode() error {
+	if !i.full && !i.delta && !i.history {
+		i.full, i.delta = i.m.mode == "full", i.m.mode == "delta"
+	}
+	if !i.full && !i.delta && !i.history {
+		return invalid("--full or --delta, or a line feed: in the map", "%s: the map %s does not say whether its files are the whole truth", feedUnclear, i.m.name)
+	}
+	if i.asOf != "" {
+		first, _, err := hierarchy.ParseDate(i.asOf, i.m.zone)
+		if err != nil {
+			return failf(exitFailure, "", "--as-of: %s", err)
+		}
+		i.date = first
+	}
+	if i.full && i.asOf == "" {
+		return invalid("--as-of YYYY-MM-DD", "%s: a full feed has a date, from which what it lacks has ended", feedUndated)
+	}
+	return nil
+}
+
+// complete reports a file of the map that a full feed lacks.
+func (i *importRun) complete() error {
+	for _, f := range i.m.files {
+		match := func(s feedSource) bool { ok, _ := path.Match(f.match, s.name); return ok }
+		if i.full && f.skip == "" && !slices.ContainsFunc(i.files, match) {
+			return invalid("an empty file says that there is nothing", "%s: a full feed with the map %s has a file %s too", feedIncomplete, i.m.name, f.match)
+		}
+	}
+	return nil
+}
+
+// open reads every file once: the digests name the import, and what is cut off
+// shows.
 func (i *importRun) open(paths []string) error {
 	for _, p := range paths {
 		s := feedSource{path: p, name: filepath.Base(p)}
@@ -143,11 +206,18 @@ func (i *importRun) open(paths []string) error {
 			return failf(exitFailure, "", "%s cannot be read: %s", p, cause(err))
 		}
 		sum, count := sha256.New(), &lineCount{}
-		_, err = i.m.newRowReader(s.name, 0, i.tenant, io.TeeReader(f, io.MultiWriter(sum, count))) // the header is in order
+		r, err := i.m.newRowReader(s.name, 0, i.tenant, io.TeeReader(f, io.MultiWriter(sum, count))) // the header is in order
+		for err == nil && r.f.trailer != nil && !r.ended {
+			if _, err = r.next(); err == io.EOF {
+				err = nil
+				break
+			}
+		}
 		if err == nil {
-			_, err = io.Copy(io.MultiWriter(sum, count), f)
-			if err != nil {
+			if _, err = io.Copy(io.MultiWriter(sum, count), f); err != nil {
 				err = failf(exitFailure, "", "%s cannot be read: %s", p, cause(err))
+			} else if count.last != '\n' {
+				err = r.truncated("the last line has no line end")
 			}
 		}
 		f.Close()
@@ -161,18 +231,25 @@ func (i *importRun) open(paths []string) error {
 	if len(i.files) == 0 && len(paths) > 0 {
 		return invalid("", "the map %s skips all of these files", i.m.name)
 	}
+	if len(paths) > 0 {
+		return i.complete()
+	}
 	return nil
 }
 
 func digestOf(h hash.Hash) string { return "sha256:" + hex.EncodeToString(h.Sum(nil)) }
 
-type lineCount struct{ n int }
+type lineCount struct {
+	n    int
+	last byte
+}
 
 func (c *lineCount) Write(b []byte) (int, error) {
 	for _, x := range b {
 		if x == '\n' {
 			c.n++
 		}
+		c.last = x
 	}
 	return len(b), nil
 }
@@ -181,7 +258,7 @@ func (c *lineCount) Write(b []byte) (int, error) {
 // are read.
 func (i *importRun) id() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%s\x00%v\x00", i.m.digest, i.tenant, i.history)
+	fmt.Fprintf(h, "%s\x00%s\x00%v\x00%v\x00%d\x00", i.m.digest, i.tenant, i.history, i.full, i.date)
 	for _, f := range i.files {
 		fmt.Fprintf(h, "%s\x00%s\x00", f.name, f.digest)
 	}
@@ -232,6 +309,7 @@ func (i *importRun) rowsOf(n int, s feedSource, yield func(pdp.Row) bool) (bool,
 	if err != nil {
 		return false, err
 	}
+	r.asOf = i.date
 	for {
 		row, err := r.next()
 		if err == io.EOF {
@@ -251,12 +329,22 @@ func (i *importRun) rowsOf(n int, s feedSource, yield func(pdp.Row) bool) (bool,
 }
 
 func (i *importRun) load(ctx context.Context, client *admin.Client) error {
-	head := admin.Import{ID: i.id(), Tenant: i.tenant, History: i.history, DryRun: i.dryRun, Reason: i.reason.Reason}
+	head := admin.Import{ID: i.id(), Tenant: i.tenant, History: i.history, DryRun: i.dryRun, Reason: i.reason.Reason,
+		Source: i.m.name, Full: i.full, AllowMassEnd: i.massEnd}
+	if i.date != 0 {
+		head.AsOf = admin.TimeOf(i.date)
+	}
+	if i.full {
+		head.Kinds = i.m.kinds()
+	}
 	if head.Why == "" {
 		head.Why = "import with map " + i.m.name
 	}
 	for _, f := range i.files {
 		head.Files = append(head.Files, pdp.FeedFile{Name: f.name, Digest: f.digest})
+	}
+	if i.a.kernel != nil { // a million rows hold a gigabyte: the heap must not double it
+		defer debug.SetGCPercent(debug.SetGCPercent(25))
 	}
 	read := i.a.progress("rows read", uint64(i.lines))
 	var write *progress
@@ -288,6 +376,9 @@ func (i *importRun) load(ctx context.Context, client *admin.Client) error {
 		for _, s := range i.skipped {
 			fmt.Fprintf(w, "%s\tskipped: %s\n", s.Name, s.Reason)
 		}
+		if done.Access != nil {
+			accessTable(w, done.Access)
+		}
 	})
 }
 
@@ -304,6 +395,15 @@ func (i *importRun) remark(d pdp.Imported) {
 			i.a.say("refused: and %d more; --refusals FILE writes them all", more)
 		}
 	}
+	if codes := refusalCodes(d.Refusals); codes != "" {
+		i.a.say("refused: %s", codes)
+	}
+	if c := d.Coverages; c != nil {
+		i.a.say("%d of %d live coverages end (%.1f %%)", c.Ends, c.Live, c.Share())
+		if d.DryRun && !i.massEnd && c.TooMany() {
+			i.a.say("that is more than %d %%: without --allow-mass-end the feed would be refused (%s)", pdp.MaxEndPercent, pdp.FeedEndsTooMany)
+		}
+	}
 	if d.Resumed {
 		i.a.say("an interrupted run of this import was continued")
 	}
@@ -312,11 +412,11 @@ func (i *importRun) remark(d pdp.Imported) {
 	}
 	switch {
 	case d.DryRun:
-		i.a.say("dry run: nothing was written")
+		i.a.say("dry run: nothing was written (record %s)", d.Record)
 	case d.Revisions == 0:
 		i.a.say("nothing changed (record %s)", d.Record)
 	default:
-		i.a.say("%d facts asserted, %d voided, in revisions %d to %d (record %s)", d.Facts, d.Voided, d.First, d.Last, d.Record)
+		i.a.say("%d facts asserted, %d ended, %d voided, in revisions %d to %d (record %s)", d.Facts, d.Ended, d.Voided, d.First, d.Last, d.Record)
 	}
 }
 
@@ -336,6 +436,37 @@ func importTable(w io.Writer, d pdp.Imported) {
 	}
 	if len(d.Files) > 1 {
 		line(sum)
+	}
+}
+
+// refusalCodes counts refusals by code.
+func refusalCodes(list []pdp.RefusedRow) string {
+	n := map[string]int{}
+	for _, r := range list {
+		n[r.Code]++
+	}
+	var all []string
+	for _, code := range slices.Sorted(maps.Keys(n)) {
+		all = append(all, fmt.Sprintf("%d %s", n[code], code))
+	}
+	return strings.Join(all, ", ")
+}
+
+// accessTable shows what a dry run found to change of access.
+func accessTable(w io.Writer, c *pdp.AccessChange) {
+	fmt.Fprintf(w, "\nACCESS AT %s\tBY\tAT\tGAINS\tLOSES\tCAPABILITIES\n", c.At)
+	gains, loses := 0, 0
+	for _, l := range c.Lines {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", l.Principal, l.By, l.Node, l.Gains, l.Loses, strings.Join(l.Capabilities, " "))
+		gains, loses = gains+l.Gains, loses+l.Loses
+	}
+	fmt.Fprintf(w, "total\t\t%d records\t%d\t%d\t\n", c.Records, gains, loses)
+	for _, e := range c.Entitlements {
+		verb := "loses"
+		if e.Gains {
+			verb = "gains"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", e.Tenant, verb, e.Name)
 	}
 }
 

@@ -410,7 +410,8 @@ type Provenance struct {
 	// Why is the reason given, and Ticket the change ticket.
 	Why    string `json:"why,omitempty"`
 	Ticket string `json:"ticket,omitempty"`
-	// Feed is the digest and name of the source file.
+	// Feed is the feed's name and date, where it has them (members@2026-11-20T…),
+	// and the digest and name of the source file.
 	Feed string `json:"feed,omitempty"`
 	// SourceAsserted marks a transaction time that comes from the source.
 	SourceAsserted bool `json:"sourceAsserted,omitempty"`

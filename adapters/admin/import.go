@@ -55,6 +55,14 @@ type Import struct {
 	Tenant  string `json:"tenant,omitempty"`
 	History bool   `json:"history,omitempty"`
 	DryRun  bool   `json:"dryRun,omitempty"`
+	// Source names the feed that this is one delivery of, AsOf its date.
+	Source string `json:"source,omitempty"`
+	AsOf   Time   `json:"asOf,omitzero"`
+	// Full: the rows are the whole truth of these kinds of facts.
+	Full  bool     `json:"full,omitempty"`
+	Kinds []string `json:"kinds,omitempty"`
+	// AllowMassEnd lets the feed end any number of coverages.
+	AllowMassEnd bool `json:"allowMassEnd,omitempty"`
 	// Files are the sources that rows count in.
 	Files []pdp.FeedFile `json:"files"`
 	Reason
@@ -86,6 +94,10 @@ func (h *Handler) importFeed(w http.ResponseWriter, r *http.Request, who Who) er
 	if err := head.check(); err != nil {
 		return err
 	}
+	var asOf hierarchy.Instant
+	if !head.AsOf.IsZero() {
+		asOf = hierarchy.At(time.Time(head.AsOf))
+	}
 	started := false
 	out := json.NewEncoder(w)
 	say := func(l importLine) {
@@ -100,6 +112,7 @@ func (h *Handler) importFeed(w http.ResponseWriter, r *http.Request, who Who) er
 	done, err := h.PDP.Import(r.Context(), pdp.Feed{
 		Actor: who.Actor, Caller: who.Caller, Why: head.Why, Ticket: head.Ticket,
 		ID: head.ID, Tenant: head.Tenant, History: head.History, DryRun: head.DryRun, Files: head.Files,
+		Source: head.Source, AsOf: asOf, Full: head.Full, Kinds: head.Kinds, MassEnd: head.AllowMassEnd,
 		Rows:     feedRows(in),
 		Progress: func(p pdp.Progress) { say(importLine{Progress: &p}) },
 	})
@@ -193,7 +206,9 @@ func init() {
 	hints[hierarchy.CodeImportOpen] = "run that import again to go on with it, or drop it: ward hierarchy import --map MAP --abandon"
 	hints[hierarchy.CodeImportUnknown] = "leave out the files to drop whatever import of the tenant is open"
 	hints[hierarchy.CodeStoreNotEmpty] = "leave out --history, or import into a new data folder: ward init"
-	hints["import_changed"] = "drop it with --abandon, then start again"
+	hints[pdp.FeedStale] = "load the newest feed: what an older one says may be out of date"
+	hints[pdp.FeedEndsTooMany] = "see whom it concerns with --dry-run; --allow-mass-end loads it all the same"
+	hints[pdp.ImportChanged] = "drop it with --abandon, then start again"
 }
 
 // Import sends a feed. What rows yields as an error ends it before anything is

@@ -44,7 +44,7 @@ func TestSurvey(t *testing.T) {
 	s.force(pack(t, "certification"))
 	got, err = s.p.Survey()
 	must(t, err)
-	if i := slices.IndexFunc(got.Unknown, func(u UnknownCapability) bool { return u.Role == "broker" && u.Capability == "claim.view" }); i < 0 || got.Unknown[i].Assigned != 2 {
+	if i := slices.IndexFunc(got.Unknown, func(u UnknownCapability) bool { return u.Role == "pharmacist" && u.Capability == "claim.view" }); i < 0 || got.Unknown[i].Assigned != 1 {
 		t.Errorf("unknown %+v", got.Unknown)
 	}
 	_, err = s.p.Change(context.Background(), Change{Actor: s.admin, Caller: adminCaller, Import: &hierarchy.Import{ID: "feed-7", Tenant: "acme", Step: hierarchy.ImportOpen}})

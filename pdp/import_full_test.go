@@ -228,9 +228,10 @@ func TestFeedsOfEveryKind(t *testing.T) {
 		row(0, 13, `grant g-5 adult-proxy User:u for Person:nobody can claim.view`),
 		row(0, 14, `User:u holds broker at Group:zeta/g1`),
 		row(0, 15, `Tenant:zeta has claims`),
-		row(0, 16, `grant g-1 adult-proxy User:u for Person:pat can claim.view,claim.export from 2026-01-01`)))
+		row(0, 16, `grant g-1 adult-proxy User:u for Person:pat can claim.view,claim.search from 2026-01-01`),
+		row(0, 17, `grant g-6 adult-proxy User:u for Person:pat can claim.export from 2026-01-01`)))
 	want := []string{"a.csv:7 role_unknown", "a.csv:8 principal_unknown", "a.csv:9 module_unknown", "a.csv:10 grant_type_unknown", "a.csv:11 capability_unknown",
-		"a.csv:12 principal_unknown", "a.csv:13 unknown_end", "a.csv:14 tenancy_violation", "a.csv:15 tenancy_violation", "a.csv:16 value_conflict"}
+		"a.csv:12 principal_unknown", "a.csv:13 unknown_end", "a.csv:14 tenancy_violation", "a.csv:15 tenancy_violation", "a.csv:16 value_conflict", "a.csv:17 above_ceiling"}
 	if !reflect.DeepEqual(codes(got), want) {
 		t.Errorf("refused\n%s\nwant\n%s", strings.Join(codes(got), "\n"), strings.Join(want, "\n"))
 	}

@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,8 +18,9 @@ import (
 // AccessChange is what an import would change of access, at one instant, as the
 // decision point reads the facts: who holds a capability at a place that records
 // hang from, by a role, by a grant, or as the person whose records they are.
-// Policies may forbid more, and a grant that is limited to a purpose or to
-// service dates is counted as if it were not.
+// Policies and settings may forbid more, open emergencies are left out, and a
+// grant that is limited to a purpose or to service dates is counted as if it
+// were not.
 type AccessChange struct {
 	At string `json:"at"`
 	// Records counts the records (coverages, patients' records) of which anybody
@@ -158,7 +160,28 @@ func waysOf(v hierarchy.View, cat *policies.Catalogue) *ways {
 		if g.Subject.Type != hierarchy.PersonType {
 			x.node = g.Subject
 		}
-		h.at[g.Subject] = append(h.at[g.Subject], x)
+		if isPrincipal(cat, g.Grantee) {
+			h.at[g.Subject] = append(h.at[g.Subject], x)
+			continue
+		}
+		// Of a grant to an organisation its people have what their roles there
+		// hold too.
+		people := map[hierarchy.ID][]string{}
+		for _, role := range h.at[g.Grantee] {
+			if strings.HasPrefix(role.by, "role ") {
+				people[role.principal] = append(people[role.principal], role.can...)
+			}
+		}
+		for _, id := range slices.SortedFunc(maps.Keys(people), func(a, b hierarchy.ID) int { return strings.Compare(a.String(), b.String()) }) {
+			theirs := x
+			theirs.principal, theirs.can = id, nil
+			for _, c := range x.can {
+				if slices.Contains(people[id], c) {
+					theirs.can = append(theirs.can, c)
+				}
+			}
+			h.at[g.Subject] = append(h.at[g.Subject], theirs)
+		}
 	}
 	return h
 }

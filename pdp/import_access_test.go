@@ -83,6 +83,24 @@ func TestADryRunShowsWhatAccessChanges(t *testing.T) {
 	}
 }
 
+// A grant to an organisation gives its people what their roles there hold too.
+func TestADryRunCountsGrantsToOrganisations(t *testing.T) {
+	s := open(t, pbm(), "2026-11-24T12:00:00Z")
+	s.load(s.full("one", "2026-11-01", enrolled(2, "a", "from 2026-01-01"),
+		row(0, 5, `implied node Carrier:acme/c1; node Group:acme/g2; Group:acme/g2 memberOf Carrier:acme/c1`)))
+	s.know(`
+		principal User:one
+		User:one holds broker at Group:acme/g1
+		grant g-3 org-delegate Group:acme/g1 for Group:acme/g2 can claim.view,lab.view`)
+	f := s.feed("two", "acme", row(0, 2, `implied node Group:acme/g2; node Coverage:acme/n; Coverage:acme/n enrolledIn Group:acme/g2`))
+	f.DryRun = true
+	got := s.load(f)
+	want := []string{"User:one by grant g-3 at Group:acme/g2: +1 -0 claim.view"}
+	if !reflect.DeepEqual(lines(got.Access), want) {
+		t.Errorf("%s\nwant\n%s", strings.Join(lines(got.Access), "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // The dry run also says what only the facts as a whole refuse, and what it says
 // of access is what the import then does: a second reading of both, record by
 // record and capability by capability, over random feeds.

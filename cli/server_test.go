@@ -527,6 +527,7 @@ func TestSecondSignal(t *testing.T) {
 }
 
 const canaryMap = `map: %s
+feed: delta
 tenant: acme
 zone: UTC
 dates: [YYYY-MM-DD]

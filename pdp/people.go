@@ -47,6 +47,10 @@ type Delegated struct {
 	Revision    uint64
 }
 
+// MaxRequested is how many grants to themselves that still lack a signature
+// somebody may have asked for: nobody fills the facts with requests.
+const MaxRequested = 16
+
 // GrantRequest is a grant that somebody asks for. Of Grant these count: ID (made
 // up when empty), Type, Grantor (the subject when zero), Grantee, Subject, Scope,
 // Purpose, Jurisdiction, LegalBasis, Evidence, Parent, MayRedelegate, MaxDepth,
@@ -89,6 +93,15 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		}
 		if err := need(w, view, &e, q.CoSigners); err != nil {
 			return deed{}, err
+		}
+		waiting := 0
+		for _, f := range view.GrantsOf(who) {
+			if f.Grantee == who && f.State(w.now) == hierarchy.GrantRequested {
+				waiting++
+			}
+		}
+		if waiting >= MaxRequested && g.Grantee == who {
+			return deed{}, &hierarchy.Refusal{Code: "request_limit", Text: fmt.Sprintf("%d requests of yours wait for a signature: withdraw one first", waiting)}
 		}
 		d := deed{asks: []*asked{p.question(w, a, ActionRequestGrant, policies.KindGrant, id, &e)}}
 		var signatures []hierarchy.Event

@@ -49,10 +49,13 @@ var house = map[string]room{
 	"policies/pbm":                 {}, // the shipped domain pack: files only
 	"pdp/audit":                    {homes: []string{sumdb}},
 	"pdp":                          {imports: []string{"pdp/authz", "hierarchy", "policies", "pdp/audit"}, tests: []string{"hierarchy/storetest", "hierarchy/boltstore", cedar}},
-	"adapters/authzen":             {imports: []string{"pdp/authz"}, tests: []string{"adapters/authzen/authzentest"}},
-	"adapters/authzen/authzentest": {}, // the certification suite, for any server
+	"adapters/hosts":               {imports: []string{"pdp/authz"}}, // the Host check, against DNS rebinding: every HTTP door needs the same
+	"adapters/jsonbody":            {imports: []string{"pdp/authz"}}, // one strict reader of bodies: doors that read differently can be played against each other
+	"adapters/authzen":             {imports: []string{"pdp/authz", "adapters/hosts", "adapters/jsonbody"}, tests: []string{"adapters/authzen/authzentest"}},
+	"adapters/authzen/authzentest": {},                                                                                                                                                           // the certification suite, for any server
+	"adapters/delegation":          {imports: []string{"pdp", "pdp/authz", "hierarchy", "adapters/hosts", "adapters/jsonbody"}, tests: []string{"pdp/audit", "policies", "hierarchy/storetest"}}, // people ask for facts here, so it knows the core that makes them
 	"adapters/admin":               {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "policies"}, tests: []string{"hierarchy/boltstore", "hierarchy/storetest"}},
-	"cli":                          {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "hierarchy/boltstore", "policies", "adapters/authzen", "adapters/admin"}, homes: []string{cobra, yaml}, tests: []string{"adapters/authzen/authzentest", scripts}},
+	"cli":                          {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "hierarchy/boltstore", "policies", "adapters/authzen", "adapters/delegation", "adapters/admin"}, homes: []string{cobra, yaml}, tests: []string{"adapters/authzen/authzentest", scripts}},
 	"cmd/ward":                     {imports: []string{"cli"}},
 }
 

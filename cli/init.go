@@ -249,7 +249,8 @@ environment: development
 durability: local-disk-only
 
 listen:
-  # The door for questions (AuthZEN): a loopback address, a Unix socket, or both.
+  # The door for questions (AuthZEN), and for grants and emergencies that people ask
+  # for themselves (/v1/grants, /v1/emergencies): a loopback address, a Unix socket, or both.
   authzen:
     address: 127.0.0.1:8180
     socket: run/authzen.sock
@@ -271,7 +272,8 @@ listen:
 # callers:
 #  - name: claims-service       # the catalogue names authorities by this
 #    uid: 1200
-#    asserts: [user]            # subject types whose identity it vouches for
+#    asserts: [user]            # subject types whose identity it vouches for, in
+#                               # questions and in the header Ward-Subject
 #    issuer: https://login.example.com   # its ids are this issuer's "sub"
 #    assurance: 2               # how well they were authenticated, 0 to 3
 #    explains: false            # may see reasons

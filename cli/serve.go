@@ -22,6 +22,7 @@ import (
 
 	"github.com/ward-authz/ward/adapters/admin"
 	"github.com/ward-authz/ward/adapters/authzen"
+	"github.com/ward-authz/ward/adapters/delegation"
 	"github.com/ward-authz/ward/pdp/authz"
 )
 
@@ -236,7 +237,7 @@ func (s *server) listenUnix(path string, mode fs.FileMode) (net.Listener, error)
 	return l, nil
 }
 
-// door is the AuthZEN door with health beside it.
+// door is the AuthZEN door, with the people's door and health beside it.
 func (s *server) door(addr net.Addr) (http.Handler, error) {
 	door, err := authzen.New(authzen.Config{
 		Decider: s.kernel.pdp,
@@ -249,16 +250,29 @@ func (s *server) door(addr net.Addr) (http.Handler, error) {
 	if err != nil {
 		return nil, invalid("baseURL: https://HOST, hosts: [HOST]", "the configuration of the door is wrong: %s", err)
 	}
+	people, err := delegation.New(delegation.Config{
+		PDP:     s.kernel.pdp,
+		Hosts:   s.cfg.hostNames(addr),
+		Caller:  s.cfg.caller,
+		Refused: func(authz.Code) { s.refused.Add(1) },
+		Log:     s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { admin.Health(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { admin.Health(w, s.ready()) })
 	// Not mux.Handle("/"): it would redirect paths that the door refuses.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		switch {
+		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
 			mux.ServeHTTP(w, r)
-			return
+		case delegation.Serves(r.URL.Path):
+			people.ServeHTTP(w, r)
+		default:
+			door.ServeHTTP(w, r)
 		}
-		door.ServeHTTP(w, r)
 	}), nil
 }
 

@@ -310,7 +310,7 @@ type Signature struct {
 	Grant string `json:"grant"`
 	Need         // By is the verifier for a verifier's
 	// Principal is who acted for By, or By itself.
-	Principal ID `json:"principal"`
+	Principal ID `json:"principal,omitzero"`
 }
 
 // Scope is what a grant confers. In a chain every dimension may only narrow.
@@ -365,8 +365,8 @@ type Emergency struct {
 	// ID is unique among all emergencies ever: letters, digits and '-', at most
 	// 64 bytes.
 	ID        string `json:"id"`
-	Principal ID     `json:"principal"`
-	Person    ID     `json:"person"`
+	Principal ID     `json:"principal,omitzero"`
+	Person    ID     `json:"person,omitzero"`
 	Node      ID     `json:"node"` // what the records hang from: a Patient, a Coverage
 	// Reason is the code that was given, Text what was written beside it.
 	Reason string `json:"reason"`

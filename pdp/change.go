@@ -113,7 +113,7 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 		if err != nil {
 			return Changed{}, err
 		}
-		return Changed{}, &authz.Error{Kind: authz.Refused, Code: denied,
+		return Changed{}, &authz.Error{Kind: authz.Refused, Code: denied, Record: audit.ID(seq),
 			Text: why + " (record " + audit.ID(seq) + ")"}
 	}
 	if r := stillAdministered(w, events); r != nil {

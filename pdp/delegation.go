@@ -79,7 +79,8 @@ func (j *judging) hang(from hierarchy.ID) {
 }
 
 // party reports whether the principal is a party to the grant or emergency in
-// question, which gives it standing there.
+// question, which gives it standing there. Nobody stands at a node by naming it
+// in an emergency of their own.
 func (j *judging) party() bool {
 	if g := j.grant; g != nil {
 		if g.Grantee == j.principal || j.is(g.Grantor) || slices.ContainsFunc(g.Needs, func(n hierarchy.Need) bool { return j.is(n.By) }) {
@@ -87,7 +88,7 @@ func (j *judging) party() bool {
 		}
 		return slices.Contains(j.organisations(), g.Grantee) || slices.Contains(j.organisations(), g.Grantor)
 	}
-	return j.emergency != nil && slices.Contains(j.human(j.emergency.Principal), j.principal)
+	return j.emergency != nil && j.asked.Draft == nil && slices.Contains(j.human(j.emergency.Principal), j.principal)
 }
 
 // is reports whether an id is the principal itself or the person it is.

@@ -41,10 +41,18 @@ const (
 type Delegated struct {
 	hierarchy.GrantFact
 	State hierarchy.GrantState
+	// Signatures are those that have not ended, sorted by fact.
+	Signatures []hierarchy.SignatureFact
 	// Obligations are what the caller must do now; it performs all of them.
 	Obligations []authz.Obligation
-	Record      string // of the change or of the decision that lets it be seen
-	Revision    uint64
+	// Receipt is that of the change, or of the decision that lets it be seen.
+	authz.Receipt
+}
+
+// shown returns a grant as its parties see it at an instant.
+func shown(view hierarchy.View, f hierarchy.GrantFact, now hierarchy.Instant) Delegated {
+	signed := slices.DeleteFunc(view.Signatures(f.ID), func(s hierarchy.SignatureFact) bool { return s.Valid.To <= now })
+	return Delegated{GrantFact: f, State: f.State(now), Signatures: signed}
 }
 
 // MaxRequested is how many grants to themselves that still lack a signature
@@ -127,7 +135,7 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 	if err != nil {
 		return Delegated{}, err
 	}
-	return p.delegated(id, verdict, changed)
+	return p.after(id, verdict, changed)
 }
 
 // need fills in whose signatures a grant takes, and lets one about a minor end
@@ -237,7 +245,7 @@ func (p *PDP) SignGrant(ctx context.Context, a Asking, id string, as hierarchy.S
 	if err != nil {
 		return Delegated{}, err
 	}
-	return p.delegated(id, verdict, changed)
+	return p.after(id, verdict, changed)
 }
 
 // RevokeGrant ends a grant now, and with it those made from it. One that has not
@@ -266,20 +274,23 @@ func (p *PDP) RevokeGrant(ctx context.Context, a Asking, id string) (Delegated, 
 	if err != nil {
 		return Delegated{}, err
 	}
-	return p.delegated(id, verdict, changed)
+	return p.after(id, verdict, changed)
 }
 
-// delegated returns a grant as it stands after a change.
-func (p *PDP) delegated(id string, v authz.Verdict, c Changed) (Delegated, error) {
+// after returns a grant as it stands after a change.
+func (p *PDP) after(id string, v authz.Verdict, c Changed) (Delegated, error) {
 	now, err := p.clock.now()
 	if err != nil {
 		return Delegated{}, err
 	}
-	f, ok := p.View(now, c.Revision).Grant(id)
+	view := p.View(now, c.Revision)
+	f, ok := view.Grant(id)
 	if !ok {
 		return Delegated{}, &authz.Error{Kind: authz.Outage, Code: authz.StoreFailed, Text: "the grant cannot be read back"}
 	}
-	return Delegated{GrantFact: f, State: f.State(now), Obligations: v.Obligations, Record: c.Record, Revision: c.Revision}, nil
+	out := shown(view, f, now)
+	out.Obligations, out.Receipt = v.Obligations, authz.Receipt{Record: c.Record, Revision: c.Revision}
+	return out, nil
 }
 
 // OpenEmergency opens an emergency for the asker ("break glass"), on the records
@@ -364,9 +375,9 @@ func (p *PDP) emergency(id string, c Changed) (hierarchy.EmergencyFact, error) {
 const MaxListed = 200
 
 // Grants returns the grants that the asker is the grantee or the subject of, by
-// id, as far as the pack lets them see each. The listing is one
-// recorded decision.
-func (p *PDP) Grants(ctx context.Context, a Asking) ([]Delegated, error) {
+// id, as far as the pack lets them see each. The listing is one recorded
+// decision, whatever it shows.
+func (p *PDP) Grants(ctx context.Context, a Asking) ([]Delegated, authz.Receipt, error) {
 	return p.grants(ctx, a, func(view hierarchy.View, who hierarchy.ID) []hierarchy.GrantFact {
 		found := view.GrantsOf(who)
 		for _, person := range view.Persons(who) {
@@ -378,35 +389,42 @@ func (p *PDP) Grants(ctx context.Context, a Asking) ([]Delegated, error) {
 
 // Grant returns one grant, as far as the pack lets the asker see it.
 func (p *PDP) Grant(ctx context.Context, a Asking, id string) (Delegated, error) {
-	list, err := p.grants(ctx, a, func(view hierarchy.View, _ hierarchy.ID) []hierarchy.GrantFact {
-		if f, ok := view.Grant(id); ok {
-			return []hierarchy.GrantFact{f}
-		}
-		return []hierarchy.GrantFact{{Grant: hierarchy.Grant{ID: id}}} // a recorded deny
+	list, receipt, err := p.grants(ctx, a, func(view hierarchy.View, _ hierarchy.ID) []hierarchy.GrantFact {
+		f, _ := view.Grant(id)
+		f.ID = id // one that is not known is denied, and recorded too
+		return []hierarchy.GrantFact{f}
 	})
 	if err != nil {
 		return Delegated{}, err
 	}
 	if len(list) == 0 {
-		return Delegated{}, &authz.Error{Kind: authz.Refused, Code: authz.UnknownResource, Text: "there is no such grant, or you may not see it"}
+		return Delegated{}, &authz.Error{Kind: authz.Refused, Code: authz.UnknownResource, Record: receipt.Record, Text: "there is no such grant, or you may not see it"}
 	}
 	return list[0], nil
 }
 
-func (p *PDP) grants(ctx context.Context, a Asking, find func(hierarchy.View, hierarchy.ID) []hierarchy.GrantFact) ([]Delegated, error) {
-	_, delivery := authz.Deliver(ctx)
-	defer delivery.Done()
+func (p *PDP) grants(ctx context.Context, a Asking, find func(hierarchy.View, hierarchy.ID) []hierarchy.GrantFact) ([]Delegated, authz.Receipt, error) {
+	delivery := authz.DeliveryFrom(ctx)
+	own := delivery == nil
+	if own {
+		_, delivery = authz.Deliver(ctx)
+		defer delivery.Done()
+	}
 	cur := p.flights.take(&p.current, delivery)
 	w, err := p.world(cur)
 	if err != nil {
-		return nil, err
+		return nil, authz.Receipt{}, err
 	}
 	view := w.graph.At(w.now, w.rev, w.confers)
-	found := find(view, w.asker(a.Subject))
+	who := w.asker(a.Subject)
+	found := find(view, who)
 	slices.SortFunc(found, func(x, y hierarchy.GrantFact) int { return strings.Compare(x.ID, y.ID) })
 	found = slices.CompactFunc(found, func(x, y hierarchy.GrantFact) bool { return x.ID == y.ID })
 	if len(found) > MaxListed {
 		found = found[:MaxListed]
+	}
+	if len(found) == 0 {
+		found = []hierarchy.GrantFact{{}} // no grant: a recorded deny
 	}
 	rec := recording{kind: audit.Decision, world: w, head: cur.head}
 	out := []Delegated{}
@@ -415,23 +433,26 @@ func (p *PDP) grants(ctx context.Context, a Asking, find func(hierarchy.View, hi
 		j := w.judge(ask)
 		rec.items = append(rec.items, item{ask, j})
 		if d := authz.Enforce(authz.Decision{Verdict: j.verdict}, a.Caller); d.Allowed() {
-			out = append(out, Delegated{GrantFact: f, State: f.State(w.now), Obligations: d.Obligations, Revision: w.rev})
+			g := shown(view, f, w.now)
+			g.Obligations = d.Obligations
+			out = append(out, g)
 		}
-	}
-	if len(rec.items) == 0 {
-		return out, nil
 	}
 	seq, err := p.append(ctx, &rec)
 	if err != nil {
-		return nil, err
+		return nil, authz.Receipt{}, err
+	}
+	receipt := authz.Receipt{Record: audit.ID(seq), Revision: w.rev}
+	if who.IsZero() {
+		return nil, receipt, &authz.Error{Kind: authz.Refused, Code: rec.items[0].verdict.Code, Record: receipt.Record, Text: "this is not permitted"}
 	}
 	for i := range out {
-		out[i].Record = audit.ID(seq)
+		out[i].Receipt = receipt
 	}
-	if !delivery.Leave() {
-		return nil, &authz.Error{Kind: authz.Outage, Code: authz.Superseded, Text: "a change overtook the answer: ask again"}
+	if own && !delivery.Leave() {
+		return nil, authz.Receipt{}, &authz.Error{Kind: authz.Outage, Code: authz.Superseded, Text: "a change overtook the answer: ask again"}
 	}
-	return out, nil
+	return out, receipt, nil
 }
 
 // deed is something that somebody asks to do: the pack must allow the first
@@ -464,20 +485,21 @@ func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View
 		allowed[i] = authz.Enforce(authz.Decision{Verdict: j.verdict}, a.Caller).Allowed()
 	}
 	first := authz.Enforce(authz.Decision{Verdict: rec.items[0].verdict}, a.Caller)
-	if !first.Allowed() {
+	var events []hierarchy.Event
+	if first.Allowed() && d.events != nil {
+		events = d.events(allowed)
+	}
+	if len(events) == 0 {
 		rec.kind = audit.Decision
 		seq, err := p.append(ctx, &rec)
 		if err != nil {
 			return authz.Verdict{}, Changed{}, err
 		}
-		return authz.Verdict{}, Changed{}, &authz.Error{Kind: authz.Refused, Code: first.Code, Text: "this is not permitted (record " + audit.ID(seq) + ")"}
-	}
-	var events []hierarchy.Event
-	if d.events != nil {
-		events = d.events(allowed)
-	}
-	if len(events) == 0 {
-		return authz.Verdict{}, Changed{}, &authz.Error{Kind: authz.Refused, Code: authz.NothingToDo, Text: "there is nothing to do: it is done already, or over"}
+		refused := &authz.Error{Kind: authz.Refused, Code: first.Code, Record: audit.ID(seq), Text: "this is not permitted"}
+		if first.Allowed() {
+			refused.Code, refused.Text = authz.NothingToDo, "there is nothing to do: it is done already, or over"
+		}
+		return authz.Verdict{}, Changed{}, refused
 	}
 	if events, err = complete(w, events); err != nil {
 		return authz.Verdict{}, Changed{}, err

@@ -100,7 +100,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"path"
@@ -108,6 +107,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ward-authz/ward/adapters/hosts"
+	"github.com/ward-authz/ward/adapters/jsonbody"
 	"github.com/ward-authz/ward/pdp/authz"
 )
 
@@ -151,7 +152,7 @@ type Config struct {
 // Codes of this door's own errors, beside those of package authz.
 const (
 	// HostNotAllowed: the Host header is not in [Config.Hosts]. Status 421.
-	HostNotAllowed authz.Code = "host_not_allowed"
+	HostNotAllowed = hosts.NotAllowed
 	// NotFound: no such endpoint. Status 404.
 	NotFound authz.Code = "not_found"
 	// MethodNotAllowed: the endpoint exists, for another method. Status 405.
@@ -161,21 +162,21 @@ const (
 	// CallerUnknown: nobody registered is asking. Status 401.
 	CallerUnknown authz.Code = "caller_unknown"
 	// ContentTypeInvalid: the body is not declared as application/json.
-	ContentTypeInvalid authz.Code = "content_type_invalid"
+	ContentTypeInvalid = jsonbody.ContentTypeInvalid
 	// BodyTooLarge: the body exceeds [Config.MaxBody]. Status 413.
-	BodyTooLarge authz.Code = "body_too_large"
+	BodyTooLarge = jsonbody.TooLarge
 	// BodyUnreadable: the body broke off.
-	BodyUnreadable authz.Code = "body_unreadable"
+	BodyUnreadable = jsonbody.Unreadable
 	// JSONInvalid: the body is not exactly one JSON object in UTF-8.
-	JSONInvalid authz.Code = "json_invalid"
+	JSONInvalid = jsonbody.Invalid
 	// JSONTooDeep: the body nests deeper than [Config.MaxDepth].
-	JSONTooDeep authz.Code = "json_too_deep"
+	JSONTooDeep = jsonbody.TooDeep
 	// KeyDuplicate: an object names a key twice.
-	KeyDuplicate authz.Code = "key_duplicate"
+	KeyDuplicate = jsonbody.KeyDuplicate
 	// FieldMissing: a required field is absent.
 	FieldMissing authz.Code = "field_missing"
 	// FieldType: a field has the wrong JSON type.
-	FieldType authz.Code = "field_type"
+	FieldType = jsonbody.NotObject
 	// FieldInvalid: a string is empty, too long or holds control characters.
 	FieldInvalid authz.Code = "field_invalid"
 	// SemanticUnknown: options.evaluations_semantic is not one of the three.
@@ -219,8 +220,8 @@ func New(c Config) (http.Handler, error) {
 	}
 	d.defaults()
 	var err error
-	if d.hosts, err = readHosts(c.Hosts); err != nil {
-		return nil, err
+	if d.hosts, err = hosts.Read(c.Hosts); err != nil {
+		return nil, fmt.Errorf("authzen: Config.Hosts: %w", err)
 	}
 	base, err := readBase(c.BaseURL)
 	if err != nil {
@@ -251,7 +252,7 @@ type metadata struct {
 type door struct {
 	decider   authz.BatchDecider
 	caller    func(*http.Request) (authz.Caller, bool)
-	hosts     map[string]bool
+	hosts     hosts.List
 	endpoints map[string]endpoint // by escaped path
 	metadata  []byte
 	maxBody   int64
@@ -312,8 +313,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // route checks what the request line and the headers say, before the body.
 func (d *door) route(out *reply, r *http.Request) error {
-	if !d.hostAllowed(r) {
-		return refuse(HostNotAllowed, "this host name is not served here")
+	if err := d.hosts.Check(r); err != nil {
+		return err
 	}
 	id, err := requestID(r.Header)
 	if err != nil {
@@ -336,45 +337,6 @@ func (d *door) route(out *reply, r *http.Request) error {
 func (d *door) configuration(out *reply, _ *http.Request) error {
 	out.send(http.StatusOK, d.metadata)
 	return nil
-}
-
-func (d *door) hostAllowed(r *http.Request) bool {
-	host, port := splitHost(r.Host)
-	if host == "" {
-		return false
-	}
-	if d.hosts[host] || d.hosts[net.JoinHostPort(host, port)] {
-		return true
-	}
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return host == "localhost" && local != nil && local.Network() == "unix"
-}
-
-// readHosts returns the set of allowed names, each as "name" or "name:port".
-func readHosts(list []string) (map[string]bool, error) {
-	set := make(map[string]bool, len(list))
-	for _, entry := range list {
-		host, port := splitHost(entry)
-		if host == "" || strings.ContainsAny(entry, " \t\r\n/*@?#,") {
-			return nil, fmt.Errorf("authzen: Config.Hosts: %q is not a host or host:port", entry)
-		}
-		if port != "" {
-			host = net.JoinHostPort(host, port)
-		}
-		set[host] = true
-	}
-	return set, nil
-}
-
-// splitHost returns the lower-case name, without brackets, and the port if any.
-func splitHost(s string) (host, port string) {
-	if h, p, err := net.SplitHostPort(s); err == nil {
-		return strings.ToLower(h), p
-	}
-	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-		s = s[1 : len(s)-1]
-	}
-	return strings.ToLower(s), ""
 }
 
 // readBase returns the parsed base URL, or nil when there is none.

@@ -2,11 +2,10 @@ package authzen
 
 import (
 	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"strconv"
 
+	"github.com/ward-authz/ward/adapters/jsonbody"
 	"github.com/ward-authz/ward/pdp/authz"
 )
 
@@ -16,32 +15,8 @@ func (d *door) receive(out *reply, r *http.Request) (authz.Caller, map[string]an
 	if !ok {
 		return authz.Caller{}, nil, refuse(CallerUnknown, "the caller is not registered here")
 	}
-	if err := checkContentType(r.Header); err != nil {
-		return authz.Caller{}, nil, err
-	}
-	tooLarge := refuse(BodyTooLarge, "the body is larger than "+strconv.FormatInt(d.maxBody, 10)+" bytes")
-	if r.ContentLength > d.maxBody {
-		return authz.Caller{}, nil, tooLarge
-	}
-	raw, err := io.ReadAll(http.MaxBytesReader(out.w, r.Body, d.maxBody))
-	if err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return authz.Caller{}, nil, tooLarge
-		}
-		return authz.Caller{}, nil, refuse(BodyUnreadable, "the body broke off")
-	}
-	body, err := parse(raw, d.maxDepth)
+	body, err := jsonbody.Read(out.w, r, d.maxBody, d.maxDepth)
 	return caller, body, err
-}
-
-func checkContentType(h http.Header) error {
-	values := h.Values("Content-Type")
-	if len(values) == 1 {
-		if kind, _, err := mime.ParseMediaType(values[0]); err == nil && kind == "application/json" {
-			return nil
-		}
-	}
-	return refuse(ContentTypeInvalid, "Content-Type must be application/json")
 }
 
 // The parts of a question: what a batch may give once for all its items.

@@ -377,6 +377,8 @@ type Error struct {
 	Kind Kind
 	Code Code
 	Text string
+	// Record is the id of the decision that refused, where one was recorded.
+	Record string
 	// Err is the cause, for logs on the server; it may be nil.
 	Err error
 }

@@ -276,9 +276,13 @@ func newMatrix(t testing.TB) *matrix {
 	}
 	var closing []hierarchy.Event // the second change
 	grant := func(state, typ string, grantor, grantee, subject hierarchy.ID, covers ...string) {
+		gives := func(c string) bool { return m.cat.Delegable(typ, c) } // as much as it may
+		if subject.Type != hierarchy.PersonType {
+			gives = m.cat.WithinTenant
+		}
 		fact(hierarchy.KindGrant, func(e *hierarchy.Event) {
 			e.Grant = &hierarchy.Grant{ID: fmt.Sprintf("g-%d", len(events)), Type: typ, Grantor: grantor, Grantee: grantee, Subject: subject,
-				Scope: hierarchy.Scope{Capabilities: capabilities, Covers: covers}}
+				Scope: hierarchy.Scope{Capabilities: slices.DeleteFunc(slices.Clone(capabilities), func(c string) bool { return !gives(c) }), Covers: covers}}
 			is := hierarchy.FactID{Revision: 1, Index: uint32(len(events))}
 			switch state {
 			case "expired":

@@ -302,12 +302,16 @@ func newMatrix(t testing.TB) *matrix {
 			})
 		}
 	}
-	roles := m.cat.Roles
-	for _, c := range capabilities {
-		but := slices.DeleteFunc(slices.Clone(capabilities), func(x string) bool { return x == c })
-		roles = append(slices.Clone(roles), policies.Role{Name: "but-" + c, Capabilities: but})
+	// Every capability, but for that of who serves callers, which takes away: and
+	// of these all but one, or none.
+	roles := slices.Clone(m.cat.Roles)
+	but := func(name string) []string {
+		return slices.DeleteFunc(slices.Clone(capabilities), func(c string) bool { return c == name || c == "member.call" })
 	}
-	roles = append(roles, policies.Role{Name: "all", Capabilities: capabilities}, policies.Role{Name: "none"})
+	for _, c := range capabilities {
+		roles = append(roles, policies.Role{Name: "but-" + c, Capabilities: but(c)})
+	}
+	roles = append(roles, policies.Role{Name: "all", Capabilities: but("")}, policies.Role{Name: "none"})
 	for _, r := range roles {
 		events = append(events, roleEvent(r))
 	}
@@ -518,7 +522,7 @@ func (m *matrix) request(who hierarchy.ID, person string, q question, variant in
 	switch rt.Kind {
 	case policies.KindGraph:
 		r.Resource.ID = m.node(rt.Node, person)
-		r.Caller.Name = "gateway"
+		r.Caller.Name = rt.Module + "-service"
 	case policies.KindSent:
 		r.Caller.Name = rt.Authority[0]
 		props := map[string]any{}

@@ -361,7 +361,7 @@ func TestTheShippedPackAgainstItsReading(t *testing.T) {
 			author: !chance(4), byThem: chance(3), flagged: !chance(3), assigned: !chance(3), holder: chance(3),
 			cell: 9 + rng.Int64N(4), aal: 1 + rng.Int64N(2), days: one(rng, 0, 1, 30, 31),
 			call: chance(2), ip: !chance(4), near: !chance(4), scope: !chance(4),
-			grant: chance(3), personal: !chance(3), grantType: pick("parent", "guardian", "guardian-of-minor", "caregiver"),
+			grant: chance(3), personal: !chance(3), grantType: pick("parent", "step-parent", "guardian", "guardian-of-minor", "caregiver"),
 			covers: pick("routine", "part2", "reproductive", "behavioral"), employers: chance(4)}
 		a.emergency = !a.machine && !a.grant && chance(6)
 		if !a.many {

@@ -144,7 +144,9 @@ func verbOf(action string) string {
 		return "share"
 	case "approve", "assign", "enable", "override", "decide":
 		return "approve"
-	case "embed", "download":
+	case "embed":
+		return "embed"
+	case "download":
 		return "link"
 	case "view":
 		if action == "document.view" {
@@ -199,7 +201,8 @@ func (a *asks) reading(sensitive bool) []string {
 	client := a.machine && !a.grant && a.entitled && held && a.scope && a.ip && a.near
 	on("record.by-client", client && read)
 	on("search.by-client", client && verb == "search")
-	on("link.by-client", client && verb == "link")
+	on("embed.by-role", !a.machine && !a.grant && a.entitled && held && verb == "embed")
+	on("embed.by-client", client && verb == "embed")
 	on("take.by-client", client && verb == "take")
 	app := a.machine && a.grant && a.personal && a.entitled && held && a.scope
 	on("record.by-app", app && verb == "read")
@@ -210,7 +213,7 @@ func (a *asks) reading(sensitive bool) []string {
 	on("guard.block", !a.machine && a.blocked)
 	on("guard.family", !a.machine && a.family && !(a.grant && a.personal))
 	on("guard.part2", !a.machine && sensitive && a.sensitivity == "part2" && !a.grant && !a.emergency && !own)
-	on("guard.sensitive", sensitive && a.sensitivity != "routine" && !own && !named && !a.emergency && (a.machine || a.grant || !has("sensitive.view")))
+	on("guard.sensitive", sensitive && a.sensitivity != "routine" && !own && !named && !a.emergency && (a.machine && (verb != "write" || a.grant) || !a.machine && (a.grant || !has("sensitive.view"))))
 	on("guard.minor-consent", sensitive && a.minor && a.grant && a.grantType != "caregiver")
 	member := membersRecord[a.resource] && !a.machine && !own
 	on("guard.employer", member && held && !a.grant && !a.emergency && !a.employers && !has("member.phi") && !calling)

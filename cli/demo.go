@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -30,7 +32,8 @@ var demoFacts []byte
 
 // The night before Leo turns 18, in New York.
 const (
-	demoStart    = "2026-11-24T23:59:50-05:00"
+	demoStart    = "2026-11-24T23:50:00-05:00" // time enough for a slow machine to begin
+	demoNight    = "2026-11-24T23:59:50-05:00"
 	demoMidnight = "2026-11-25T00:00:00-05:00"
 )
 
@@ -88,6 +91,7 @@ func (c *demoClock) forward(at string) {
 type demo struct {
 	app    *app
 	dir    string
+	server string // its address
 	clock  demoClock
 	color  bool
 	failed error
@@ -106,6 +110,7 @@ func (a *app) demo(ctx context.Context, once bool) (err error) {
 	if err != nil {
 		return err
 	}
+	d.server = address
 	if err := d.prepare(address); err != nil {
 		return err
 	}
@@ -129,6 +134,7 @@ func (a *app) demo(ctx context.Context, once bool) (err error) {
 		return err
 	}
 
+	d.clock.forward(demoNight)
 	d.scenes()
 	if d.failed == nil && !once {
 		d.tryIt(address)
@@ -185,8 +191,8 @@ func (d *demo) scenes() {
 	d.clock.forward(demoMidnight)
 	d.scene("3", "The clock strikes twelve", "The same request. No policy, fact or job has changed; Leo has come of age.")
 	d.run(lab, exitDeny)
-	d.say("Leo lets her act for him as an adult.")
-	d.run("grant create --id g-proxy --type adult-proxy --grantor Person:leo --grantee User:mia --subject Person:leo --can lab.view --why asked-by-leo", exitOK)
+	d.say("Leo lets her act for him as an adult, in the patient portal. The pack decides whether he may.")
+	d.ask("user:leo", "/v1/grants", `{"id":"g-proxy","type":"adult-proxy","subject":"Person:leo","grantee":"User:mia","scope":{"capabilities":["lab.view"]}}`)
 	d.run(lab, exitOK)
 
 	d.scene("4", "The claims module of one client is switched off",
@@ -296,6 +302,35 @@ func (d *demo) run(line string, want int) string {
 		d.failed = failf(exitFailure, "", "the demonstration went wrong: ward %s ended with %d, not %d", shown, code, want)
 	}
 	return out.String()
+}
+
+// ask shows a request of somebody at the people's door, makes it, and shows the
+// first of what came back.
+func (d *demo) ask(who, path, body string) {
+	if d.failed != nil {
+		return
+	}
+	url := "http://" + d.server + path
+	fmt.Fprintf(d.app.stdout, "$ curl -s %s -H 'Ward-Subject: %s' -H 'Content-Type: application/json' \\\n    -d '%s'\n", path, who, body)
+	req, err := http.NewRequest("POST", url, strings.NewReader(body))
+	if err != nil {
+		d.failed = err
+		return
+	}
+	req.Header.Set("Ward-Subject", who)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		d.failed = err
+		return
+	}
+	defer resp.Body.Close()
+	var got struct{ ID, State, Record string }
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != http.StatusCreated {
+		d.failed = failf(exitFailure, "", "the demonstration went wrong: POST %s answered %s", path, resp.Status)
+		return
+	}
+	fmt.Fprintf(d.app.stdout, "  %s  %s  %s  %s\n", resp.Status, got.ID, got.State, got.Record)
 }
 
 // tryIt leaves the server up and says what to type.

@@ -10,6 +10,9 @@ FUZZTIME ?= 30s
 # How long one package of a campaign may take.
 BUDGET ?= 60m
 
+# The official Cedar engine, which tests compare with.
+OFFICIAL := policies/testdata/official
+
 .PHONY: run test check bench fuzz campaign help clean
 
 run: bin/ward ## build Ward and show it: the demo, then a server to try
@@ -18,8 +21,13 @@ run: bin/ward ## build Ward and show it: the demo, then a server to try
 bin/ward: FORCE
 	go build -trimpath -o bin/ward ./cmd/ward
 
-test: ## the tests, in under 10 minutes
-	go test -timeout 20m ./...
+test: $(OFFICIAL)/node_modules/.package-lock.json ## the tests, in under 10 minutes
+	WARD_OFFICIAL=1 go test -timeout 20m ./...
+
+$(OFFICIAL)/node_modules/.package-lock.json: $(OFFICIAL)/package-lock.json
+	@command -v node >/dev/null && command -v npm >/dev/null || { echo "the tests need Node.js 20 or later and npm, for the official Cedar engine: install them"; exit 1; }
+	cd $(OFFICIAL) && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 check: ## vet, staticcheck, formatting, races, generated files unchanged
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -41,11 +49,11 @@ fuzz: ## every fuzz target, FUZZTIME each
 	  done; \
 	done
 
-campaign: ## the long counts: a million tenancy trials, a million import questions, …
-	WARD_CAMPAIGN=1 go test -count=1 -v -timeout $(BUDGET) ./... | grep -vE '^=== |no test files'
+campaign: $(OFFICIAL)/node_modules/.package-lock.json ## the long counts: a million tenancy trials, a million import questions, …
+	WARD_OFFICIAL=1 WARD_CAMPAIGN=1 go test -count=1 -v -timeout $(BUDGET) ./... | grep -vE '^=== |no test files'
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin $(OFFICIAL)/node_modules
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

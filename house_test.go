@@ -45,10 +45,11 @@ var house = map[string]room{
 	"hierarchy":                    {tests: []string{"hierarchy/storetest"}},
 	"hierarchy/boltstore":          {imports: []string{"hierarchy"}, homes: []string{bolt}, tests: []string{"hierarchy/storetest"}},
 	"hierarchy/storetest":          {imports: []string{"hierarchy"}},
-	"policies":                     {imports: []string{"pdp/authz", "policies/pbm"}, homes: []string{cedar, yaml}, tests: []string{"hierarchy"}},
+	"policies":                     {imports: []string{"pdp/authz", "policies/pbm"}, homes: []string{cedar, yaml}, tests: []string{"hierarchy", "policies/officialtest"}},
 	"policies/pbm":                 {}, // the shipped domain pack: files only
+	"policies/officialtest":        {}, // the official engine, for tests
 	"pdp/audit":                    {homes: []string{sumdb}},
-	"pdp":                          {imports: []string{"pdp/authz", "hierarchy", "policies", "pdp/audit"}, tests: []string{"hierarchy/storetest", "hierarchy/boltstore", cedar}},
+	"pdp":                          {imports: []string{"pdp/authz", "hierarchy", "policies", "pdp/audit"}, tests: []string{"hierarchy/storetest", "hierarchy/boltstore", "policies/officialtest", cedar}},
 	"adapters/hosts":               {imports: []string{"pdp/authz"}}, // the Host check, against DNS rebinding: every HTTP door needs the same
 	"adapters/jsonbody":            {imports: []string{"pdp/authz"}}, // one strict reader of bodies: doors that read differently can be played against each other
 	"adapters/authzen":             {imports: []string{"pdp/authz", "adapters/hosts", "adapters/jsonbody"}, tests: []string{"adapters/authzen/authzentest"}},
@@ -297,6 +298,32 @@ func TestNothingNamesAMachine(t *testing.T) {
 		for _, bad := range []string{"/home/", "/root/", "/work/", "/Users/"} {
 			if bytes.Contains(b, []byte(bad)) {
 				t.Errorf("%s names a path of a machine (%s…)", path, bad)
+			}
+		}
+	}
+}
+
+// TestLockFilesPinByDigest checks that what npm installs for tests is fixed by its
+// digest, and from wherever the machine installs packages.
+func TestLockFilesPinByDigest(t *testing.T) {
+	out, err := exec.Command("git", "ls-files", "*package-lock.json").Output()
+	if err != nil {
+		t.Skip("not a git checkout")
+	}
+	for _, path := range strings.Fields(string(out)) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lock struct {
+			Packages map[string]struct{ Integrity, Resolved string }
+		}
+		if err := json.Unmarshal(text, &lock); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		for name, p := range lock.Packages {
+			if name != "" && (p.Integrity == "" || p.Resolved != "") {
+				t.Errorf("%s: %s wants an integrity and no resolved (npm install --omit-lockfile-registry-resolved)", path, name)
 			}
 		}
 	}

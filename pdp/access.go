@@ -98,6 +98,6 @@ func (w *caseWorld) answer(set *policies.Set, c policies.Case) CaseAnswer {
 	if w.graph == nil {
 		return CaseAnswer{Decision: "none", Code: w.refused}
 	}
-	v := judgeCase(set, w.graph, c)
+	v := judgeCase(set, w.graph, c).verdict
 	return CaseAnswer{Decision: v.Effect.String(), Code: v.Code, Reasons: v.Reasons, Obligations: v.Obligations}
 }

@@ -79,7 +79,7 @@ func testGraph(set *policies.Set, facts []policies.Fact) (*hierarchy.Graph, erro
 }
 
 // judgeCase answers the request of a case.
-func judgeCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) authz.Verdict {
+func judgeCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) judgement {
 	r := authz.Request{
 		Caller:   authz.Caller{Name: c.Caller, Asserts: []string{c.Subject.Type}},
 		Subject:  authz.Verified(authz.Subject{Type: c.Subject.Type, ID: c.Subject.ID, Assurance: c.Assurance, Properties: c.Subject.Properties}),
@@ -89,11 +89,11 @@ func judgeCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) authz.Ver
 	}
 	a := convert(&r, set.Catalogue())
 	w := world{set: set, graph: g, confers: confers(g, set), rev: g.Head().Revision, now: hierarchy.At(c.At)}
-	return w.judge(&a).verdict
+	return w.judge(&a)
 }
 
 func runCase(set *policies.Set, g *hierarchy.Graph, c policies.Case) string {
-	v := judgeCase(set, g, c)
+	v := judgeCase(set, g, c).verdict
 	switch {
 	case v.Effect != c.Expect.Decision:
 		return fmt.Sprintf("is %s (%s), expected %s", v.Effect, v.Code, c.Expect.Decision)

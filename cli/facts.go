@@ -87,8 +87,11 @@ func str(f admin.Fact, name string) string {
 }
 
 func factTime(f admin.Fact) string {
-	if f.Effective != nil {
-		return validity(*f.Effective)
+	if e := f.Effective; e != nil {
+		if e.From == e.To && !e.From.IsZero() {
+			return "never"
+		}
+		return validity(*e)
 	}
 	return validity(f.Valid)
 }
@@ -947,7 +950,7 @@ func endedAlready(what string, f admin.Fact, e admin.Event) error {
 	case e.Void != "" || f.Valid.To.IsZero():
 		return nil
 	// A grant may have ended with the one above it; then it can still be ended itself.
-	case at.IsZero() && (f.State == "ended" || f.State == "revoked") && (f.Effective == nil || f.Effective.To == f.Valid.To):
+	case at.IsZero() && (f.State == "revoked" || f.State == "ended" && (f.Effective == nil || f.Effective.To == f.Valid.To)):
 		return invalid("", "%s has ended already, at %s", what, f.Valid.To)
 	case !at.IsZero() && !at.Before(time.Time(f.Valid.To)):
 		return invalid("", "%s ends at %s already, no later than that", what, f.Valid.To)

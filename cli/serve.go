@@ -106,6 +106,11 @@ func (s *server) run(stop <-chan os.Signal) error {
 			_ = h.Close()
 		}
 	}()
+	events, err := s.startWebhook()
+	if err != nil {
+		return err
+	}
+	defer events()
 	attrs, err := s.listen()
 	if err != nil {
 		return err

@@ -134,6 +134,7 @@ func newAuditFindCommand(a *app) *cobra.Command {
 lists what everybody may read of them, the latest last.`,
 		Example: `  ward audit find --person Person:leo --from 2026-01-01
   ward audit find --subject user:dana --action claim.view --code no_standing
+  ward audit find --emergency e-qb3k7fh2mdx5ta4z
   ward audit find --kind change -o ndjson`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -170,18 +171,7 @@ lists what everybody may read of them, the latest last.`,
 			}
 			return a.show(got.Records, func(w io.Writer) {
 				for _, l := range got.Records {
-					what := []string{}
-					if len(l.Change) > 0 {
-						what = append(what, fmt.Sprintf("%s (%d events)", strings.Join(l.Change, ", "), l.Events))
-					}
-					for i, it := range l.Items {
-						if i == 3 {
-							what = append(what, fmt.Sprintf("and %d more", len(l.Items)-i))
-							break
-						}
-						what = append(what, fmt.Sprintf("%s %s %s", it.Effect, it.Action, it.Code))
-					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Record, l.Time, l.Kind, l.Caller, strings.Join(what, "; "))
+					writeLine(w, l)
 				}
 			})
 		},
@@ -190,6 +180,7 @@ lists what everybody may read of them, the latest last.`,
 	f.StringVar(&q.Subject, "subject", "", "`who` acted, such as user:dana")
 	f.StringVar(&q.Person, "person", "", "`who` it is about, such as Person:leo")
 	f.StringVar(&q.Grant, "grant", "", "the grant `id` that permitted")
+	f.StringVar(&q.Emergency, "emergency", "", "the emergency `id` that permitted")
 	f.StringVar(&q.Action, "action", "", "the `action`, such as claim.view or grant.change")
 	f.StringVar(&code, "code", "", "the `code`, such as no_standing")
 	f.StringVar(&q.Kind, "kind", "", "decision, inquiry, change or abandoned")
@@ -198,6 +189,22 @@ lists what everybody may read of them, the latest last.`,
 	f.StringVar(&zone, "zone", "UTC", "time `zone` of dates")
 	f.IntVar(&q.Limit, "limit", 0, "at most this many, the latest (default 100)")
 	return c
+}
+
+// writeLine writes what everybody may read of a record, on one line.
+func writeLine(w io.Writer, l pdp.Line) {
+	what := []string{}
+	if len(l.Change) > 0 {
+		what = append(what, fmt.Sprintf("%s (%d events)", strings.Join(l.Change, ", "), l.Events))
+	}
+	for i, it := range l.Items {
+		if i == 3 {
+			what = append(what, fmt.Sprintf("and %d more", len(l.Items)-i))
+			break
+		}
+		what = append(what, fmt.Sprintf("%s %s %s", it.Effect, it.Action, it.Code))
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Record, l.Time, l.Kind, l.Caller, strings.Join(what, "; "))
 }
 
 func newAuditVerifyCommand(a *app) *cobra.Command {

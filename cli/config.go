@@ -34,6 +34,7 @@ type config struct {
 	admin      listenAdmin
 	drain      time.Duration
 	callers    []callerConfig
+	webhook    webhookConfig
 	clock      func() time.Time // nil is the machine's; no file can set it
 }
 
@@ -136,7 +137,7 @@ func (c *config) defaults(dir string) {
 	} else {
 		rel(&c.admin.socket, "")
 	}
-	for _, p := range []*string{&c.authzen.socket, &c.authzen.cert, &c.authzen.key} {
+	for _, p := range []*string{&c.authzen.socket, &c.authzen.cert, &c.authzen.key, &c.webhook.secretFile} {
 		if *p != "" {
 			rel(p, "")
 		}
@@ -418,6 +419,7 @@ func readConfig(path string, text []byte) (*config, error) {
 			}),
 		}),
 		"callers": func(n *yaml.Node) { c.readCallers(r, n) },
+		"webhook": func(n *yaml.Node) { c.readWebhook(r, n) },
 	})
 	if r.err != nil {
 		return nil, r.err

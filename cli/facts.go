@@ -82,13 +82,16 @@ func str(f admin.Fact, name string) string {
 		}
 		return strings.Join(out, ",")
 	default:
-		return fmt.Sprint(v)
+		return scalar(v)
 	}
 }
 
 func factTime(f admin.Fact) string {
-	if f.Effective != nil {
-		return validity(*f.Effective)
+	if e := f.Effective; e != nil {
+		if e.From == e.To && !e.From.IsZero() {
+			return "never"
+		}
+		return validity(*e)
 	}
 	return validity(f.Valid)
 }
@@ -819,7 +822,7 @@ func newGrantShowCommand(a *app) *cobra.Command {
 	var t timeFlags
 	c := &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show a grant",
+		Short:   "Show a grant, and whose signatures it takes and has",
 		Example: "  ward grant show g-1\n  ward grant show g-1 -o yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -831,7 +834,14 @@ func newGrantShowCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(f, func(w io.Writer) {
+			out := struct {
+				admin.Fact
+				Signatures []admin.Fact `json:"signatures,omitempty"`
+			}{Fact: f}
+			if out.Signatures, err = a.listFacts(cmd.Context(), admin.Facts{Kind: "signature", Name: str(f, "id"), When: when}); err != nil {
+				return err
+			}
+			return a.show(out, func(w io.Writer) {
 				rows(w, "grant", str(f, "id"), "state", f.State, "type", str(f, "type"), "grantor", str(f, "grantor"),
 					"grantee", str(f, "grantee"), "subject", str(f, "subject"))
 				if s, ok := f.Value["scope"].(map[string]any); ok {
@@ -846,12 +856,57 @@ func newGrantShowCommand(a *app) *cobra.Command {
 						rows(w, n, v)
 					}
 				}
+				needs, _ := f.Value["needs"].([]any)
+				for _, n := range needs {
+					need, _ := n.(map[string]any)
+					showNeed(w, admin.Fact{Value: need}, out.Signatures)
+				}
+				for _, n := range f.Missing {
+					if !slices.ContainsFunc(needs, func(own any) bool { return sameNeed(own, n) }) {
+						who := string(n.As)
+						if !n.By.IsZero() {
+							who += " " + n.By.String()
+						}
+						rows(w, "needs up the chain", who+": has not signed")
+					}
+				}
 				rows(w, "valid", validity(f.Valid), "effective", factTime(f), "fact", f.Fact)
 			})
 		},
 	}
 	t.add(c)
 	return c
+}
+
+// showNeed says of a signature that a grant takes who gave it and when.
+func showNeed(w io.Writer, need admin.Fact, signatures []admin.Fact) {
+	who := str(need, "by")
+	signed := false
+	for _, s := range signatures {
+		// A verifier may be anybody.
+		if str(s, "as") != str(need, "as") || who != "" && str(s, "by") != who {
+			continue
+		}
+		signed = signed || s.State == "live"
+		rows(w, "needs "+str(need, "as"), fmt.Sprintf("%s: signed by %s, %s (%s, %s)", str(s, "by"), str(s, "principal"), validity(s.Valid), s.State, s.Fact))
+	}
+	if !signed {
+		if who == "" {
+			who = "whom the policies let"
+		}
+		rows(w, "needs "+str(need, "as"), who+": has not signed")
+	}
+}
+
+// sameNeed compares a need as a fact says it with another.
+func sameNeed(own any, n hierarchy.Need) bool {
+	m, _ := own.(map[string]any)
+	need := admin.Fact{Value: m}
+	by := ""
+	if !n.By.IsZero() {
+		by = n.By.String()
+	}
+	return str(need, "as") == string(n.As) && str(need, "by") == by
 }
 
 func newGrantRevokeCommand(a *app) *cobra.Command {
@@ -895,7 +950,7 @@ func endedAlready(what string, f admin.Fact, e admin.Event) error {
 	case e.Void != "" || f.Valid.To.IsZero():
 		return nil
 	// A grant may have ended with the one above it; then it can still be ended itself.
-	case at.IsZero() && f.State == "ended" && (f.Effective == nil || f.Effective.To == f.Valid.To):
+	case at.IsZero() && (f.State == "revoked" || f.State == "ended" && (f.Effective == nil || f.Effective.To == f.Valid.To)):
 		return invalid("", "%s has ended already, at %s", what, f.Valid.To)
 	case !at.IsZero() && !at.Before(time.Time(f.Valid.To)):
 		return invalid("", "%s ends at %s already, no later than that", what, f.Valid.To)

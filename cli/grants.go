@@ -35,14 +35,19 @@ func newGrantListCommand(a *app) *cobra.Command {
 		Long: `Lists the grants that are live, with the time in which they are: a grant ends no
 later than the one that it was made from, and a minor's grant on the day that
 the person comes of age. --ending keeps those that end within a span from now,
-or from --at; the first to end comes first.`,
+or from --at; the first to end comes first. --requested lists those that wait for
+a signature instead: ward grant show says whose.`,
 		Example: `  ward grant list
   ward grant list --ending 30d
+  ward grant list --requested
   ward grant list --person Person:leo --grantee user:mia --all`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if ending != "" && all {
 				return failf(exitFailure, "only a live grant ends", "--ending and --all exclude each other")
+			}
+			if q.Requested && (ending != "" || all) {
+				return failf(exitFailure, "a grant is requested until it is live", "--requested excludes --ending and --all")
 			}
 			when, err := t.when()
 			if err != nil {
@@ -58,14 +63,14 @@ or from --at; the first to end comes first.`,
 				}
 				q.EndingBy = admin.Time(time.Time(when.At).Add(d))
 			}
-			q.When, q.Live = when, !all
+			q.When, q.Live = when, !all && !q.Requested
 			facts, err := a.findFacts(cmd.Context(), "/v1/grants", q)
 			if err != nil {
 				return err
 			}
 			return a.show(facts, func(w io.Writer) {
 				for _, f := range facts {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s for %s\t%s\n", str(f, "id"), f.State, str(f, "type"), str(f, "grantee"), str(f, "subject"), factTime(f))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s for %s\t%s\n", str(f, "id"), f.State, str(f, "type"), str(f, "grantee"), str(f, "subject"), grantTime(f))
 				}
 			})
 		},
@@ -76,10 +81,19 @@ or from --at; the first to end comes first.`,
 	f.StringVar(&q.Grantee, "grantee", "", "only grants to this `principal`, such as user:mia")
 	f.StringVar(&q.Tenant, "tenant", "", "only grants within this tenant `key`")
 	f.StringVar(&ending, "ending", "", "only grants that end within this `span`, such as 30d, 2w or 12h")
+	f.BoolVar(&q.Requested, "requested", false, "those that wait for a signature")
 	f.BoolVar(&all, "all", false, "also what is not live")
 	f.IntVar(&q.Limit, "limit", 0, "at most this many (default 1000)")
 	t.add(c)
 	return c
+}
+
+// grantTime is when a grant is live; of one that is only requested, when it would be.
+func grantTime(f admin.Fact) string {
+	if f.State == "requested" {
+		return validity(f.Valid)
+	}
+	return factTime(f)
 }
 
 // findFacts asks an endpoint for a list of facts, and says when it was cut.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log"
@@ -106,6 +107,11 @@ func (s *server) run(stop <-chan os.Signal) error {
 			_ = h.Close()
 		}
 	}()
+	events, err := s.startWebhook()
+	if err != nil {
+		return err
+	}
+	defer events()
 	attrs, err := s.listen()
 	if err != nil {
 		return err
@@ -393,8 +399,9 @@ func (s *server) shutdown(stop <-chan os.Signal) error {
 func newStatusCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the head, the ledger and whether it is ready",
-		Long: `Shows how the server, or the data folder when none runs, is doing. The
-checkpoint in -o json is signed; kept elsewhere, it anchors ward audit verify.`,
+		Long: `Shows how the server, or the data folder when none runs, is doing, and what
+waits for somebody: emergencies that are open or not reviewed, grants that lack a
+signature or end soon. The checkpoint in -o json is signed; kept elsewhere, it anchors ward audit verify.`,
 		Example: "  ward status\n  ward status -o json | jq -r .checkpoint > checkpoint.txt",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -414,6 +421,10 @@ checkpoint in -o json is signed; kept elsewhere, it anchors ward audit verify.`,
 				rows(w, "ready", ready, "revision", itoa(st.Revision), "head", st.Head.String(), "policy set", st.SetName+" "+short(st.Set), "records", itoa(st.Records), "version", st.Version)
 				for _, o := range st.Overlays {
 					rows(w, "overlay", o.Tenant+" "+short(o.Digest))
+				}
+				if n := st.Waiting; n != nil {
+					rows(w, "emergencies", fmt.Sprintf("%d open, %d not reviewed", n.OpenEmergencies, n.UnreviewedEmergencies),
+						"grants", fmt.Sprintf("%d requested, %d that end within 7 days", n.RequestedGrants, n.EndingGrants))
 				}
 				for _, m := range st.Imports {
 					rows(w, "open import", m)

@@ -18,10 +18,12 @@ type Seek struct {
 	Subject hierarchy.ID // who acted or asked, "User:dana"
 	Person  hierarchy.ID // who the record is about
 	Grant   string       // the grant that permitted
-	Action  string
-	Code    authz.Code
-	Kind    audit.Kind
-	Within  hierarchy.Interval // when it was recorded; the zero Interval does not narrow
+	// Emergency is the one that permitted.
+	Emergency string
+	Action    string
+	Code      authz.Code
+	Kind      audit.Kind
+	Within    hierarchy.Interval // when it was recorded; the zero Interval does not narrow
 }
 
 // Line is what the clear part of a record says to everybody: no identifiers.
@@ -81,7 +83,7 @@ func Find(keys *audit.Keys, entries iter.Seq2[audit.Entry, error], s Seek) iter.
 		}
 		return keys.Hash(kind, "", id)
 	}
-	subject, person, grant := "", "", hash("grant", s.Grant)
+	subject, person, grant, emergency := "", "", hash("grant", s.Grant), hash("emergency", s.Emergency)
 	if !s.Subject.IsZero() {
 		subject = hash("principal", s.Subject.String())
 	}
@@ -89,17 +91,17 @@ func Find(keys *audit.Keys, entries iter.Seq2[audit.Entry, error], s Seek) iter.
 		person = hash("person", s.Person.String())
 	}
 	matches := func(c *clearPart) bool {
-		if subject == "" && person == "" && grant == "" && s.Action == "" && s.Code == "" {
+		if subject == "" && person == "" && grant == "" && emergency == "" && s.Action == "" && s.Code == "" {
 			return true
 		}
 		for _, it := range c.Items {
 			if (subject == "" || it.Subject == subject || c.Asker == subject) && (grant == "" || it.Grant == grant) &&
-				(person == "" || slices.Contains(it.Patients, person)) &&
+				(emergency == "" || it.Emergency == emergency) && (person == "" || slices.Contains(it.Patients, person)) &&
 				(s.Action == "" || it.Action == s.Action) && (s.Code == "" || it.Code == s.Code || it.Enforced == s.Code) {
 				return true
 			}
 		}
-		return c.Change != nil && person == "" && grant == "" && s.Code == "" && (subject == "" || c.Change.Who == subject) &&
+		return c.Change != nil && person == "" && grant == "" && emergency == "" && s.Code == "" && (subject == "" || c.Change.Who == subject) &&
 			(s.Action == "" || slices.Contains(c.Change.Actions, s.Action))
 	}
 	return func(yield func(Line, error) bool) {

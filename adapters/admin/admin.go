@@ -30,6 +30,8 @@
 //	GET  /v1/explain/{record} why an answer was what it was           audit.read
 //	POST /v1/facts            facts of a kind                         hierarchy.read
 //	POST /v1/grants           grants by person, grantee and end       hierarchy.read
+//	POST /v1/settings         the pack's settings, what tenants chose hierarchy.read
+//	POST /v1/emergencies      emergencies and their reviews           hierarchy.read
 //	POST /v1/nodes            nodes by type, tenant and start of key  hierarchy.read
 //	POST /v1/diff             what two revisions know otherwise       hierarchy.read
 //	POST /v1/node             one node with its edges                 hierarchy.read
@@ -127,6 +129,8 @@ func New(c Config) (*Handler, error) {
 	post(h, "/v1/who", small, h.whoMay)
 	post(h, "/v1/facts", small, h.facts)
 	post(h, "/v1/grants", small, h.grants)
+	post(h, "/v1/settings", small, h.settings)
+	post(h, "/v1/emergencies", small, h.emergencies)
 	post(h, "/v1/nodes", small, h.nodes)
 	post(h, "/v1/diff", small, h.diff)
 	post(h, "/v1/node", small, h.node)
@@ -352,6 +356,9 @@ var hints = map[string]string{
 	hierarchy.CodeUnknownEnd:       "what the fact refers to must exist at that time: ward hierarchy show ID",
 	hierarchy.CodeIntervalInverted: "the end must lie after the start; a date as the end includes that day",
 	hierarchy.CodeUnknownFact:      "list the facts with their ids: ward grant list, ward link list, ward role list --assignments",
+	"setting_unknown":              "ward setting list shows the settings of the policy set",
+	"setting_invalid":              "ward setting list shows what each takes",
+	"emergency_unasked":            "people open, end and review emergencies through their portal, as the policy set lets them; ward emergency list shows them",
 	hierarchy.CodeGrantLimit:       "end one of the grants first: ward grant revoke ID",
 	string(authz.SubjectUnlinked):  "this user id is no administrator: an administrator can run ward link add identity unix UID Admin:NAME",
 	string(authz.UnknownSubject):   "this user id is no administrator: an administrator can run ward link add identity unix UID Admin:NAME",

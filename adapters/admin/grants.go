@@ -20,6 +20,8 @@ type GrantQuery struct {
 	Tenant  string `json:"tenant,omitempty"`
 	// Live leaves out what does not hold at the time asked for.
 	Live bool `json:"live,omitempty"`
+	// Requested keeps those that wait for a signature.
+	Requested bool `json:"requested,omitempty"`
 	// EndingBy keeps those that are live and whose effective time ends at that
 	// time or before it, the first to end first. A grant that ends at majority
 	// ends there, and one that was made from another no later than that one.
@@ -50,14 +52,9 @@ func (h *Handler) grants(ctx context.Context, who Who, in *GrantQuery) (FactList
 		}
 	}
 	if in.Person != "" {
-		id, err := hierarchy.ParseID(in.Person)
-		if err != nil {
-			return FactList{}, bad(err.Error())
+		if persons, err = personOf(view, in.Person); err != nil {
+			return FactList{}, err
 		}
-		if id.Type != hierarchy.PersonType {
-			return FactList{}, bad("a person's id is Person:key")
-		}
-		persons = view.Merged(id)
 	}
 	by := hierarchy.Never
 	if !in.EndingBy.IsZero() {
@@ -78,7 +75,7 @@ func (h *Handler) grants(ctx context.Context, who Who, in *GrantQuery) (FactList
 			continue
 		}
 		w := factOf(view, f)
-		if (in.Live || by != hierarchy.Never) && w.State != "live" {
+		if in.Requested && w.State != "requested" || (in.Live || by != hierarchy.Never) && w.State != "live" {
 			continue
 		}
 		if by != hierarchy.Never && (w.Effective.To.IsZero() || hierarchy.At(time.Time(w.Effective.To)) > by) {

@@ -237,9 +237,8 @@ func (h *Handler) showOverlay(ctx context.Context, who Who, in *Overlay) (Overla
 func (h *Handler) policySet(f hierarchy.Fact, active bool) PolicySet {
 	a := f.Event.Activation
 	s := PolicySet{Revision: f.ID.Revision, Digest: a.Digest, Name: a.Name, Tenant: a.Tenant, Active: active}
-	if b, ok := h.PDP.Graph().Batch(f.ID.Revision); ok {
-		s.At, s.Who, s.Why, s.Ticket = TimeOf(b.Time), b.Provenance.Who.String(), b.Provenance.Why, b.Provenance.Ticket
-	}
+	o := h.origin(f.ID.Revision)
+	s.At, s.Who, s.Why, s.Ticket = o.Made, o.Who, o.Why, o.Ticket
 	return s
 }
 

@@ -14,10 +14,12 @@ import (
 // Facts asks for facts of one kind.
 type Facts struct {
 	// Kind is "node", "edge", "link", "role", "assignment", "entitlement",
-	// "grant", "block" or "activation".
+	// "grant", "signature", "block", "setting", "emergency", "review" or
+	// "activation".
 	Kind string `json:"kind"`
 	// About, when set, is an id that the fact names anywhere; Tenant a tenant
-	// key that one of its ids carries; Name a role, a module or a grant id.
+	// key that one of its ids carries; Name a role, a module, a setting or the
+	// id of a grant or emergency.
 	About  string `json:"about,omitempty"`
 	Tenant string `json:"tenant,omitempty"`
 	Name   string `json:"name,omitempty"`
@@ -37,13 +39,17 @@ type FactList struct {
 // Fact is one fact with its times. A node hangs from its tenant by its key:
 // that edge has the kind "tenant" and no fact of its own.
 type Fact struct {
-	Fact  string `json:"fact,omitempty"`
-	Kind  string `json:"kind"`
-	State string `json:"state"` // "live", "ended", "future" or "voided"; of a grant that lacks a signature "requested"
+	Fact string `json:"fact,omitempty"`
+	Kind string `json:"kind"`
+	// State is "live", "ended", "future" or "voided"; of a grant that lacks a
+	// signature "requested", of one that ended before its time "revoked".
+	State string `json:"state"`
 	// Valid is when it is true in the real world; Effective, of a grant, when
 	// its whole chain is live and the subject is no adult yet.
 	Valid     Interval  `json:"valid"`
 	Effective *Interval `json:"effective,omitempty"`
+	// Missing lists whose signatures a grant lacks, its own and those up its chain.
+	Missing []hierarchy.Need `json:"missing,omitempty"`
 	// Revision is the one that learned it.
 	Revision uint64         `json:"revision"`
 	Value    map[string]any `json:"value"`
@@ -164,28 +170,27 @@ func factOf(view hierarchy.View, f hierarchy.Fact) Fact {
 	if !f.ID.IsZero() { // an edge that a tenant's key implies is no fact
 		out.Fact = f.ID.String()
 	}
-	valid, voided, requested := f.Valid, false, false
-	if f.Event.Grant != nil {
-		if g, ok := view.Grant(f.Event.Grant.ID); ok {
-			valid, voided = g.Effective, g.Voided
-			requested = g.State(view.Instant()) == hierarchy.GrantRequested
-			e := intervalOf(g.Effective)
-			out.Effective = &e
-		}
-	}
 	switch now := view.Instant(); {
-	case voided:
-		out.State = "voided"
-	case requested:
-		out.State = "requested"
-	case valid.Holds(now):
+	case f.Valid.Holds(now):
 		out.State = "live"
-	case now < valid.From && valid.From < valid.To:
+	case now < f.Valid.From:
 		out.State = "future"
 	default:
 		out.State = "ended"
 	}
+	if f.Event.Grant != nil {
+		if g, ok := view.Grant(f.Event.Grant.ID); ok {
+			e := intervalOf(g.Effective)
+			out.State, out.Effective, out.Missing = grantStates[g.State(view.Instant())], &e, g.Missing
+		}
+	}
 	return out
+}
+
+// grantStates are the words for where a grant stands.
+var grantStates = map[hierarchy.GrantState]string{
+	hierarchy.GrantRequested: "requested", hierarchy.GrantFuture: "future", hierarchy.GrantActive: "live",
+	hierarchy.GrantEnded: "ended", hierarchy.GrantRevoked: "revoked", hierarchy.GrantVoid: "voided",
 }
 
 // valueOf returns what a fact says, its times in RFC 3339.
@@ -413,14 +418,16 @@ func (h *Handler) path(ctx context.Context, who Who, in *PathQuery) (Path, error
 type Find struct {
 	// Subject is who acted, as a catalogue type ("user:dana") or a node
 	// ("User:dana"); Person who a record is about.
-	Subject string     `json:"subject,omitempty"`
-	Person  string     `json:"person,omitempty"`
-	Grant   string     `json:"grant,omitempty"`
-	Action  string     `json:"action,omitempty"`
-	Code    authz.Code `json:"code,omitempty"`
-	Kind    string     `json:"kind,omitempty"`
-	From    Time       `json:"from,omitzero"`
-	To      Time       `json:"to,omitzero"`
+	Subject string `json:"subject,omitempty"`
+	Person  string `json:"person,omitempty"`
+	// Grant and Emergency are ids of what permitted.
+	Grant     string     `json:"grant,omitempty"`
+	Emergency string     `json:"emergency,omitempty"`
+	Action    string     `json:"action,omitempty"`
+	Code      authz.Code `json:"code,omitempty"`
+	Kind      string     `json:"kind,omitempty"`
+	From      Time       `json:"from,omitzero"`
+	To        Time       `json:"to,omitzero"`
 	// Limit is how many of the latest to return; 0 means 100, at most 10,000.
 	Limit int `json:"limit,omitempty"`
 }
@@ -461,7 +468,7 @@ func (h *Handler) find(ctx context.Context, who Who, in *Find) (Found, error) {
 }
 
 func (h *Handler) seek(in *Find) (pdp.Seek, error) {
-	s := pdp.Seek{Grant: in.Grant, Action: in.Action, Code: in.Code, Kind: audit.Kind(in.Kind)}
+	s := pdp.Seek{Grant: in.Grant, Emergency: in.Emergency, Action: in.Action, Code: in.Code, Kind: audit.Kind(in.Kind)}
 	var err error
 	if in.Subject != "" {
 		if s.Subject, err = h.PDP.PrincipalID(in.Subject); err != nil {
@@ -503,9 +510,12 @@ type Status struct {
 	Imports    []string `json:"imports,omitempty"` // open ones
 	// Overlays are those in force, by tenant.
 	Overlays []OverlayInForce `json:"overlays,omitempty"`
+	// Waiting counts what waits for somebody; absent when the clock cannot be
+	// trusted.
+	Waiting *Waiting `json:"waiting,omitempty"`
 }
 
-func (h *Handler) status(*http.Request, Who) (any, error) {
+func (h *Handler) status(r *http.Request, _ Who) (any, error) {
 	head := h.PDP.Graph().Head()
 	out := Status{Version: h.Version, Revision: head.Revision, Head: head.Hash, Records: h.Ledger.Size(), Checkpoint: string(h.Ledger.Checkpoint()), Ready: true}
 	if set := h.PDP.Set(); set != nil {
@@ -516,6 +526,11 @@ func (h *Handler) status(*http.Request, Who) (any, error) {
 		out.Ready, out.Code, out.Reason = false, authz.Code(e.Code), e.Message
 	}
 	out.Overlays = overlays(h.PDP.View(0, 0))
+	if now, err := h.PDP.Now(); err == nil {
+		if out.Waiting, err = waiting(r.Context(), h.PDP.View(now, 0)); err != nil {
+			return nil, err
+		}
+	}
 	for _, m := range h.PDP.Graph().Imports() {
 		out.Imports = append(out.Imports, m.ID)
 	}

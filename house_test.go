@@ -52,7 +52,7 @@ var house = map[string]room{
 	"adapters/authzen":             {imports: []string{"pdp/authz"}, tests: []string{"adapters/authzen/authzentest"}},
 	"adapters/authzen/authzentest": {}, // the certification suite, for any server
 	"adapters/admin":               {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "policies"}, tests: []string{"hierarchy/boltstore", "hierarchy/storetest"}},
-	"cli":                          {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "hierarchy/boltstore", "policies", "adapters/authzen", "adapters/admin"}, homes: []string{cobra, yaml}, tests: []string{"adapters/authzen/authzentest", scripts}},
+	"cli":                          {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "hierarchy/boltstore", "policies", "adapters/authzen", "adapters/admin"}, homes: []string{cobra, yaml}, tests: []string{"adapters/authzen/authzentest", "hierarchy/storetest", scripts}},
 	"cmd/ward":                     {imports: []string{"cli"}},
 }
 

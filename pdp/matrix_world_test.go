@@ -452,16 +452,11 @@ func (m *matrix) ask() {
 				continue // these are columns
 			case policies.KindGrant:
 				of = []string{"", "of-node", "as-grantee"}
-			case policies.KindEmergency:
-				of = []string{"as-opener"}
-				if action != ActionOpenEmergency {
-					of = append(of, "")
-				}
 			}
 			for _, of := range of {
 				q := q
 				q.of = of
-				if of != "" && action != ActionOpenEmergency {
+				if of != "" {
 					q.name += "/" + of
 				}
 				m.questions = append(m.questions, q)
@@ -523,10 +518,11 @@ func (m *matrix) request(who hierarchy.ID, person string, q question, variant in
 		}
 		draft = &hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindGrant, Valid: hierarchy.Always, Grant: g}
 	case policies.KindEmergency:
-		e := &hierarchy.Emergency{ID: "draft", Principal: hierarchy.ID{Type: "User", Key: "else"}, Person: hierarchy.PersonID(person),
+		// Opened by who asks; ended and reviewed after somebody else has.
+		e := &hierarchy.Emergency{ID: "draft", Principal: who, Person: hierarchy.PersonID(person),
 			Node: hierarchy.ID{Type: "Patient", Tenant: "acme", Key: person}, Reason: m.cat.Emergency.Reasons[0]}
-		if q.of == "as-opener" {
-			e.Principal = who
+		if q.action != ActionOpenEmergency {
+			e.Principal = hierarchy.ID{Type: "User", Key: "else"}
 		}
 		draft = &hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindEmergency, Valid: hierarchy.Always, Emergency: e}
 	}

@@ -729,7 +729,7 @@ func TestPathsAndMethods(t *testing.T) {
 
 // Where the pack has no grants and no emergencies there are no such paths.
 func TestAPackWithoutGrants(t *testing.T) {
-	set := without(t, "modules/emergencies/", "", "roles.yaml", ", emergency.review", "roles.yaml", "emergency-clinician: # may break the glass, and has nothing until then\n  capabilities: [emergency.open, emergency.end]\n")
+	set := without(t, "modules/emergencies/", "", "catalogue.yaml", ", emergency-clinician", "roles.yaml", ", emergency.review", "roles.yaml", "emergency-clinician: # may break the glass, and has nothing until then\n  capabilities: [emergency.open, emergency.end]\n")
 	s := siteOf(t, set, "2026-11-20T12:00:00Z")
 	s.know(strings.ReplaceAll(world, `"emergency-clinician"`, `"nurse"`))
 	s.want("portal user:erik", "POST", "/v1/emergencies", `{"node":"Patient:general/ada","reason":"unconscious","text":"x"}`, 404, "not_found")

@@ -392,6 +392,9 @@ func TestAParentsGrantFromRequestToEnd(t *testing.T) {
 	s.want(mia, "DELETE", "/v1/grants/g-1", "", 200, "revoked")
 	s.lab("mia", "Patient:general/leo", true, "deny grant_ended")
 	s.want(mia, "DELETE", "/v1/grants/g-1", "", 409, "nothing_to_do")
+	if !slices.Equal(s.refused, []authz.Code{"grant_exists"}) { // what is recorded is no refusal
+		t.Errorf("counted as refused: %s", s.refused)
+	}
 	s.replay()
 }
 
@@ -473,10 +476,33 @@ func TestACoSignerSigns(t *testing.T) {
 	step := `{"id":"g-1","type":"step-parent","subject":"Person:zoe","grantee":"User:sue","scope":{"capabilities":["lab.view"],"coverage":"Patient:general/zoe"}%s}`
 	s.want("portal user:sue", "POST", "/v1/grants", fmt.Sprintf(step, ""), 422, "co_signer_missing")
 	s.want("portal user:sue", "POST", "/v1/grants", fmt.Sprintf(step, `,"coSigners":["User:sue"]`), 422, "co_signer_missing")
-	s.want("portal user:sue", "POST", "/v1/grants", fmt.Sprintf(step, `,"coSigners":["Person:mia"]`), 201, "requested")
-	s.want("portal user:mia", "POST", "/v1/grants/g-1/approval", `{"as":"co-signer"}`, 200, "requested")
+	s.want("portal user:sue", "POST", "/v1/grants", fmt.Sprintf(step, `,"coSigners":["Person:mia","Person:dad"]`), 201, "requested")
+	a := s.want("portal user:mia", "POST", "/v1/grants/g-1/approval", `{"as":"co-signer"}`, 200, "requested")
+	for _, n := range a.Needs {
+		if (n.Signed != "") != (n.By.String() == "Person:mia") {
+			t.Errorf("signed by mia alone: %s", a.body)
+		}
+	}
+	s.want("portal user:dad", "POST", "/v1/grants/g-1/approval", `{"as":"co-signer"}`, 200, "requested")
 	s.want("portal user:rita", "POST", "/v1/grants/g-1/approval", `{"as":"verifier"}`, 200, "active")
 	s.lab("sue", "Patient:general/zoe", true, "allow permitted")
+	// A signature that is ended is none any more.
+	s.clock.set(t, "2026-11-20T12:01:00Z")
+	now, err := s.pdp.Now()
+	must(t, err)
+	c := s.admin
+	for _, f := range s.pdp.View(now, 0).Signatures("g-1") {
+		if f.By.String() == "Person:mia" {
+			c.Events = []hierarchy.Event{{Op: hierarchy.End, Kind: hierarchy.KindSignature, Fact: f.Fact, At: now}}
+		}
+	}
+	_, err = s.pdp.Change(context.Background(), c)
+	must(t, err)
+	for _, n := range s.want("portal user:sue", "GET", "/v1/grants/g-1", "", 200, "ended").Needs {
+		if (n.Signed == "") != (n.By.String() == "Person:mia") {
+			t.Errorf("without mia's signature: %+v", n)
+		}
+	}
 	s.replay()
 }
 
@@ -703,7 +729,7 @@ func TestPathsAndMethods(t *testing.T) {
 
 // Where the pack has no grants and no emergencies there are no such paths.
 func TestAPackWithoutGrants(t *testing.T) {
-	set := without(t, "modules/emergencies/", "", "roles.yaml", ", emergency.review", "roles.yaml", "emergency-clinician: # may break the glass, and has nothing until then\n  capabilities: [emergency.open, emergency.end]\n")
+	set := without(t, "modules/emergencies/", "", "catalogue.yaml", ", emergency-clinician", "roles.yaml", ", emergency.review", "roles.yaml", "emergency-clinician: # may break the glass, and has nothing until then\n  capabilities: [emergency.open, emergency.end]\n")
 	s := siteOf(t, set, "2026-11-20T12:00:00Z")
 	s.know(strings.ReplaceAll(world, `"emergency-clinician"`, `"nurse"`))
 	s.want("portal user:erik", "POST", "/v1/emergencies", `{"node":"Patient:general/ada","reason":"unconscious","text":"x"}`, 404, "not_found")

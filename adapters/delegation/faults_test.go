@@ -123,6 +123,7 @@ func TestARevocationWaitsForWhatIsShown(t *testing.T) {
 		select {
 		case a := <-revoked:
 			t.Errorf("%s: acknowledged while an earlier answer is on its way: %s", path, a.body)
+			close(w.read)
 		case <-time.After(500 * time.Millisecond): // longer than answers get to leave
 			close(w.read)
 			if a := <-revoked; a.status != 200 || a.State != hierarchy.GrantRevoked {

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +16,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp"
+	"github.com/ward-authz/ward/pdp/authz"
 )
 
 func TestMain(m *testing.M) {
@@ -39,6 +45,9 @@ func (m tidy) Run() int {
 // TestScripts runs testdata/*.txt. Beside testscript's own commands there are
 //
 //	exits CODE COMMAND ARG…  runs a command and compares the exit code
+//	emergency open WHO NODE VAR | end WHO ID | review WHO ID OUTCOME | read WHO NODE
+//	                         does as people do through their portal, without a server;
+//	                         open sets the variable to the id
 //	waitsock PATH            waits until something listens at a Unix socket
 //	flip FILE OFFSET         inverts one byte; a negative offset counts from the end
 //	flip FILE TEXT           inverts the first byte of the text wherever it is
@@ -74,6 +83,13 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("exit code %d, want %s", code, args[0])
 				}
 			},
+			"emergency": func(ts *testscript.TestScript, _ bool, args []string) {
+				id, err := asPerson(ts.MkAbs("ward.yaml"), args)
+				ts.Check(err)
+				if args[0] == "open" {
+					ts.Setenv(args[3], id)
+				}
+			},
 			"waitsock": func(ts *testscript.TestScript, _ bool, args []string) {
 				if err := waitSocket(ts.MkAbs(args[0])); err != nil {
 					ts.Fatalf("%v", err)
@@ -102,6 +118,45 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// asPerson opens the kernel of an installation, and does what a user of a
+// portal does.
+func asPerson(path string, args []string) (id string, err error) {
+	ctx := context.Background()
+	a := &app{configPath: path}
+	c, err := a.config(false)
+	if err != nil {
+		return "", err
+	}
+	k, err := c.openKernel(ctx, false)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, k.close()) }()
+	who := pdp.Asking{Subject: authz.Verified(authz.Subject{Type: "user", ID: args[1], Assurance: 2}),
+		Caller: authz.Caller{Name: "labs-service", Performs: []string{"notify-privacy", "report-outcome", "step-up", "record-delegation"}}}
+	switch args[0] {
+	case "open":
+		node, err := hierarchy.ParseID(args[2])
+		if err != nil {
+			return "", err
+		}
+		f, _, _, err := k.pdp.OpenEmergency(ctx, who, hierarchy.Emergency{Node: node, Reason: "unconscious", Text: "found on the street", Ticket: "ER-7"})
+		return f.ID, err
+	case "end":
+		_, _, err = k.pdp.EndEmergency(ctx, who, args[2])
+	case "review":
+		_, _, err = k.pdp.ReviewEmergency(ctx, who, args[2], args[3], "seen with the ward's lead")
+	case "read":
+		d, err := k.pdp.Decide(ctx, authz.Request{Caller: who.Caller, Subject: who.Subject, Action: authz.Action{Name: "lab.view"},
+			Resource: authz.Resource{Type: "lab", ID: "cbc", Properties: map[string]any{"patient": args[2], "sensitivity": "routine", "minorConsent": false}}})
+		if err == nil && !d.Allowed() {
+			err = fmt.Errorf("denied: %s", d.Code)
+		}
+		return "", err
+	}
+	return args[2], err
 }
 
 func waitSocket(path string) error {

@@ -82,7 +82,7 @@ func str(f admin.Fact, name string) string {
 		}
 		return strings.Join(out, ",")
 	default:
-		return scalar(v)
+		return fmt.Sprint(v)
 	}
 }
 

@@ -278,6 +278,10 @@ listen:
 #    assurance: 2               # how well they were authenticated, 0 to 3
 #    explains: false            # may see reasons
 #    performs: [filter, mask]   # obligations that it carries out
+
+# Where to post an event 30, 7 and 1 days before a grant ends. The secret's file
+# holds "whsec_" and the base64 of 24 to 64 bytes, and is its owner's to read.
+# webhook: {url: https://portal.example.com/ward, secretFile: webhook.secret, events: [grant.ending]}
 `
 
 // compile reads and compiles a policy set: a folder, or the shipped one.

@@ -34,6 +34,9 @@ func newServeCommand(a *app) *cobra.Command {
 		Long: `Opens the data folder that ward init made, and answers at the doors that the
 configuration names. Logs are JSON lines on stderr and hold no identifiers.
 
+With a webhook in the configuration it posts an event when a grant's end comes
+30, 7 and 1 days ahead. The secret's file is its owner's alone to read.
+
 SIGTERM or SIGINT drains: readiness fails, clients are told to close their
 connections, and what has been asked is answered. A second signal ends at once.`,
 		Example: "  ward serve\n  ward serve --config /etc/ward/ward.yaml",

@@ -62,9 +62,9 @@ it holds, and who set it and why.`,
 			}
 			return a.show(list, func(w io.Writer) {
 				for _, s := range list {
-					fmt.Fprintf(w, "%s\t%s\tdefault %s\t%s\n", s.Name, s.Range, scalar(s.Default), s.Title)
+					fmt.Fprintf(w, "%s\t%s\tdefault %v\t%s\n", s.Name, s.Range, s.Default, s.Title)
 					for _, x := range s.Chosen {
-						fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", x.Tenant, scalar(x.Set), x.State, validity(x.Valid), x.Fact.Fact, by(x.Origin))
+						fmt.Fprintf(w, "  %s\t%v\t%s\t%s\t%s\t%s\n", x.Tenant, x.Set, x.State, validity(x.Valid), x.Fact.Fact, by(x.Origin))
 					}
 				}
 			})
@@ -85,14 +85,6 @@ func by(o admin.Origin) string {
 		text += " (" + o.Ticket + ")"
 	}
 	return text
-}
-
-// scalar writes a value of JSON as it is typed in.
-func scalar(v any) string {
-	if f, ok := v.(float64); ok {
-		return strconv.FormatFloat(f, 'f', -1, 64)
-	}
-	return fmt.Sprint(v)
 }
 
 func newSettingSetCommand(a *app) *cobra.Command {
@@ -156,9 +148,9 @@ policy set's default holds.`,
 				return err
 			}
 			events := carve(setting.Chosen, in.Valid)
-			note := fmt.Sprintf("%s of %s set to %s", setting.Name, id, scalar(value))
+			note := fmt.Sprintf("%s of %s set to %v", setting.Name, id, value)
 			if back {
-				note = fmt.Sprintf("%s of %s back to the default, %s", setting.Name, id, scalar(setting.Default))
+				note = fmt.Sprintf("%s of %s back to the default, %v", setting.Name, id, setting.Default)
 				if len(events) == 0 {
 					return invalid("ward setting list "+id.String()+" --all", "%s has not set %s for that time: the default holds", id, setting.Name)
 				}

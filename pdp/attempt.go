@@ -356,14 +356,14 @@ func (j *judging) family() []hierarchy.ID {
 }
 
 // context builds what policies read as context; the tenant is whose settings
-// hold.
+// hold. It has what the action's schema has, and nothing else.
 func (j *judging) context(t *attempt, tenant string) (map[string]policies.Value, authz.Code) {
 	ctx := map[string]policies.Value{"now": policies.Datetime(j.now)}
-	if j.resource.Kind != policies.KindWard {
+	act := j.cat.Actions[j.asked.Action]
+	if act.Given["aal"] {
 		ctx["aal"] = int64(j.asked.Subject.Assurance)
 	}
-	act := j.cat.Actions[j.asked.Action]
-	if act.Capability {
+	if act.Given["capability"] {
 		ctx["capability"] = act.Name
 	}
 	if code := j.fills(ctx, act.Context, policies.FromSent, j.asked.Context); code != "" {
@@ -376,17 +376,17 @@ func (j *judging) context(t *attempt, tenant string) (map[string]policies.Value,
 		}
 		ctx["action"] = props
 	}
-	if act.Settings {
+	if act.Given["settings"] {
 		settings := make(map[string]policies.Value, len(j.cat.Settings))
 		for name, s := range j.cat.Settings {
 			settings[name] = j.setting(tenant, s)
 		}
 		ctx["settings"] = settings
 	}
-	if t.grant != nil {
+	if t.grant != nil && act.Given["grant"] {
 		ctx["grant"] = policies.Ref{Type: j.cat.Namespace + "::Grant", ID: t.grant.ID}
 	}
-	if t.emergency != nil {
+	if t.emergency != nil && act.Given["emergency"] {
 		ctx["emergency"] = policies.Ref{Type: j.cat.Namespace + "::Emergency", ID: t.emergency.ID}
 	}
 	return ctx, ""

@@ -61,6 +61,10 @@ func check(w world, e *hierarchy.Event) *hierarchy.Refusal {
 		return checkNode(cat, &n)
 	case e.Edge != nil:
 		return checkEdge(cat, e.Edge)
+	case e.Assignment != nil:
+		if cat.Reserved(e.Assignment.Role) {
+			return &hierarchy.Refusal{Code: "role_reserved", Text: fmt.Sprintf("the role %q says what people have on their own records, or in an emergency: nobody is assigned it at a node", e.Assignment.Role)}
+		}
 	case e.Role != nil:
 		return checkCapabilities(cat, e.Role.Capabilities)
 	case e.Entitlement != nil:

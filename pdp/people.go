@@ -118,7 +118,9 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 				continue
 			}
 			s := signature(id, n, who, e.Valid.From)
-			ask := p.question(w, a, ActionApproveGrant, policies.KindGrant, id, &e)
+			draft := e
+			draft.Signature = s.Signature // this one, of the grant that is asked for
+			ask := p.question(w, a, ActionApproveGrant, policies.KindGrant, id, &draft)
 			d.asks, signatures = append(d.asks, ask), append(signatures, s)
 		}
 		d.events = func(allowed []bool) []hierarchy.Event {

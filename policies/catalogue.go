@@ -50,6 +50,7 @@ type Catalogue struct {
 
 	contains map[[2]string]bool // node types: {above, below}
 	ceiling  map[string]bool    // capabilities of TenantRoles
+	reserved map[string]bool    // roles that nobody is assigned
 	personal map[string]bool    // capabilities of SelfRole
 }
 
@@ -176,10 +177,11 @@ type Action struct {
 	Properties            map[string]*Attribute // sent, and read as context.action
 	// Context holds the sent attributes that this very action's schema has in its
 	// context. Ward's own actions have none.
-	Context    map[string]*Attribute
-	Capability bool // its schema has context.capability
-	Settings   bool // and context.settings
-	Coarse     bool // asked of features and routes only
+	Context map[string]*Attribute
+	// Given has what Ward itself puts into its context, as far as its schema has
+	// it: now, aal, capability, grant, emergency, settings, action.
+	Given  map[string]bool
+	Coarse bool // asked of features and routes only
 }
 
 // Module is a micro-frontend or service that a tenant may have.

@@ -25,6 +25,11 @@ func (c *Catalogue) Delegable(grantType, capability string) bool {
 	return gt != nil && (c.personal[capability] || slices.Contains(gt.Capabilities, capability))
 }
 
+// Reserved reports whether a role is what people hold on their own records (the
+// self role, with what it includes) or in an emergency, and so is assigned to
+// nobody: at a node it would open all that hangs from it.
+func (c *Catalogue) Reserved(role string) bool { return c.reserved[role] }
+
 // bound works out the ceilings.
 func (c *Catalogue) bound() {
 	roles := map[string]Role{}
@@ -32,6 +37,16 @@ func (c *Catalogue) bound() {
 		roles[r.Name] = r
 	}
 	c.ceiling, c.personal = held(roles, c.TenantRoles...), held(roles, c.SelfRole)
+	c.reserved = map[string]bool{}
+	for todo := []string{c.SelfRole}; len(todo) > 0; todo = todo[1:] {
+		if name := todo[0]; name != "" && !c.reserved[name] {
+			c.reserved[name] = true
+			todo = append(todo, roles[name].Includes...)
+		}
+	}
+	if c.Emergency != nil {
+		c.reserved[c.Emergency.Role] = true
+	}
 }
 
 // held returns the capabilities of roles and of all that they include.

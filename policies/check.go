@@ -521,10 +521,11 @@ func (c *checker) describeActions(p *pack, owners map[types.EntityType][]any) {
 		for _, name := range slices.Sorted(maps.Keys(a.AppliesTo.Context)) {
 			attr := a.AppliesTo.Context[name]
 			if slices.Contains(wardContext, name) {
-				act.Capability = act.Capability || name == "capability"
-				act.Settings = act.Settings || name == "settings"
+				if act.Given == nil {
+					act.Given = map[string]bool{}
+				}
+				act.Given[string(name)] = true
 				c.wardContext(p, name, attr, file, line)
-				act.Capability = act.Capability || name == "capability"
 				continue
 			}
 			text := typeText(attr.Type)

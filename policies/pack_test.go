@@ -272,7 +272,7 @@ func TestCatalogueFromSchema(t *testing.T) {
 	if !c.Actions["feature.see"].Coarse || !c.Actions["route.call"].Coarse {
 		t.Error("coarse actions are not")
 	}
-	if ip := c.Context["ip"]; ip == nil || ip.Required || ip.Type != "ipaddr" || !slices.Contains(ip.Authority, "gateway") || slices.Contains(ip.Authority, "labs-service") {
+	if ip := c.Context["ip"]; ip == nil || ip.Required || ip.Type != "ipaddr" || !slices.Contains(ip.Authority, "gateway") || slices.Contains(ip.Authority, "shell") {
 		t.Errorf("%+v", c.Context["ip"])
 	}
 	if !reflect.DeepEqual(c.Resources["coverage"].Attributes, c.Nodes["Coverage"].Attributes) || len(c.Nodes["Coverage"].Attributes) != 3 {

@@ -216,7 +216,7 @@ func (a *asks) reading(sensitive bool) []string {
 	on("guard.sensitive", sensitive && a.sensitivity != "routine" && !own && !named && !a.emergency && (a.machine && (verb != "write" || a.grant) || !a.machine && (a.grant || !has("sensitive.view"))))
 	on("guard.minor-consent", sensitive && a.minor && a.grant && a.grantType != "caregiver")
 	member := membersRecord[a.resource] && !a.machine && !own
-	on("guard.employer", member && held && !a.grant && !a.emergency && !a.employers && !has("member.phi") && !calling)
+	on("guard.employer", member && held && !(a.grant && a.personal) && !a.emergency && !a.employers && !has("member.phi") && !calling)
 	on("guard.emergency", a.emergency && verb != "read" && verb != "search" && verb != "link")
 	on("guard.call", member && calling && !has("member.phi") && (verb != "read" && verb != "search" || a.many))
 	figures := slices.Contains([]string{"adjudication", "payment", "exception", "provider", "member-aggregate", "account-340b", "metric", "dashboard"}, a.resource)

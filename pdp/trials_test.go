@@ -478,3 +478,73 @@ func TestASeventeenthGrantIsRefused(t *testing.T) {
 	}
 	must(t, ask(now+day, 0)) // when the others are over
 }
+
+// TestTheGlassIsReviewedBeforeItOpensAgain opens emergencies as people do.
+func TestTheGlassIsReviewedBeforeItOpensAgain(t *testing.T) {
+	s := open(t, pbm(), "2026-11-24T12:00:00Z")
+	s.know(`node Tenant:acme
+		Tenant:acme operatedBy Operator:ward
+		node HealthSystem:acme/hs
+		HealthSystem:acme/hs partOf Tenant:acme
+		Tenant:acme has labs
+		node Patient:acme/pat
+		Patient:acme/pat partOf HealthSystem:acme/hs
+		node Patient:acme/sue
+		Patient:acme/sue partOf HealthSystem:acme/hs
+		person Person:pat
+		person Person:sue
+		person Person:doc
+		Person:pat owns Patient:acme/pat
+		Person:sue owns Patient:acme/sue
+		principal User:doc
+		principal User:doc-too
+		principal User:officer
+		User:doc is Person:doc
+		User:doc-too is Person:doc
+		User:doc holds emergency-clinician at HealthSystem:acme/hs
+		User:doc-too holds emergency-clinician at HealthSystem:acme/hs
+		User:officer holds privacy-officer at Operator:ward`)
+	as := func(user string) Asking {
+		return Asking{Subject: authz.Verified(authz.Subject{Type: "user", ID: user, Assurance: 2}),
+			Caller: authz.Caller{Name: "portal", Asserts: []string{"user"}, Performs: []string{"notify-privacy"}}}
+	}
+	opens := func(user, patient, want string) (id string) {
+		t.Helper()
+		f, _, _, err := s.p.OpenEmergency(t.Context(), as(user), hierarchy.Emergency{Reason: "unconscious", Text: "found on the floor",
+			Node: hierarchy.ID{Type: "Patient", Tenant: "acme", Key: patient}})
+		var refused *authz.Error
+		switch {
+		case want == "" && err != nil, want != "" && (!errors.As(err, &refused) || string(refused.Code) != want):
+			t.Errorf("%s opens %s: %v, want %q", user, patient, err, want)
+		}
+		return f.ID
+	}
+	reads := func(user, patient, want string) {
+		t.Helper()
+		r := request("labs-service", "user:"+user, "lab.view", "lab:l", "patient", "Patient:acme/"+patient, "sensitivity", "behavioral", "minorConsent", false)
+		r.Caller.Performs = []string{"notify-privacy", "report-outcome"}
+		s.want(r, want)
+	}
+	reads("doc", "pat", "deny forbidden")
+	id := opens("doc", "pat", "")
+	reads("doc", "pat", "allow permitted")
+	reads("doc", "sue", "deny forbidden")     // a second patient
+	reads("doc-too", "pat", "deny forbidden") // another account of the same human
+	opens("doc", "pat", "denied")             // renewed before its review
+	opens("doc-too", "pat", "denied")         // nor by another account
+	opens("officer", "pat", "denied")
+	opens("doc", "sue", "") // a patient of its own
+	s.clock.set("2026-11-24T12:29:59.999Z")
+	reads("doc", "pat", "allow permitted")
+	s.clock.set("2026-11-24T12:30:00Z")
+	reads("doc", "pat", "deny forbidden")
+	opens("doc", "pat", "denied") // over, and not reviewed
+	if _, _, err := s.p.ReviewEmergency(t.Context(), as("doc-too"), id, "justified", ""); err == nil {
+		t.Error("who opened it reviewed it, by another account")
+	}
+	_, _, err := s.p.ReviewEmergency(t.Context(), as("officer"), id, "justified", "seen")
+	must(t, err)
+	s.clock.set("2026-11-24T12:31:00Z")
+	opens("doc", "pat", "")
+	reads("doc", "pat", "allow permitted")
+}

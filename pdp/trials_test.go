@@ -249,13 +249,16 @@ func TestTheGlassOpensOneRecord(t *testing.T) {
 						maps.Copy(r.Resource.Properties, map[string]any{"emergency": "e1", "owners": []any{q.user.Key}})
 					}
 				}
-				v := w.judgePBM(r, q.now, w.batch).verdict
-				owners := w.ownersOf(q.node, q.now)
+				j := w.judgePBM(r, q.now, w.batch)
+				v, owners := j.verdict, w.ownersOf(q.node, q.now)
 				own := q.own && overlap(w.personsOf(q.user, q.now), owners)
-				glassed := slices.Contains(opens, q.action) && r.Subject.Assurance >= 2 && slices.ContainsFunc(w.opened, func(g *glass) bool {
+				broken := slices.ContainsFunc(w.opened, func(g *glass) bool {
 					return g.Principal == q.user && g.valid.Holds(q.now) && g.Node == q.node && slices.Contains(owners, g.Person)
 				}) && !w.related(q.user, owners, q.now)
-				want := (own || glassed) && !w.blocks(q.user, owners, q.now)
+				if tried := slices.ContainsFunc(j.attempts, func(t attempt) bool { return t.emergency != nil }); tried != broken {
+					t.Fatalf("seed %d: %v %s %v at %v: tried with an emergency: %v, want %v", seed, q.user, q.action, q.node, q.now, tried, broken)
+				}
+				want := (own || broken && slices.Contains(opens, q.action) && r.Subject.Assurance >= 2) && !w.blocks(q.user, owners, q.now)
 				if bool(v.Effect) != want {
 					t.Fatalf("seed %d: %v %s %v at %v: got %v %s %q, want %v", seed, q.user, q.action, q.node, q.now, v.Effect, v.Code, v.Reasons, want)
 				}
@@ -419,20 +422,25 @@ func crowdedProxy(t testing.TB, others int) (*maze, *authz.Request) {
 }
 
 // TestGrantsThatAreOverCostNothing: what a judgement makes does not grow with
-// the grants of the two that are over or to come.
+// the grants of the two that are over or to come, neither where sixteen are live
+// nor where none is and the answer says what has ended.
 func TestGrantsThatAreOverCostNothing(t *testing.T) {
-	made := func(others int) float64 {
+	made := func(others int, now hierarchy.Instant, code authz.Code, attempts int) float64 {
 		m, r := crowdedProxy(t, others)
-		j := m.judgePBM(r, epoch, m.batch)
-		if !j.verdict.Effect || len(j.attempts) != 1+hierarchy.MaxLiveGrants {
-			t.Fatalf("%v %s in %d attempts", j.verdict.Effect, j.verdict.Code, len(j.attempts))
+		if j := m.judgePBM(r, now, m.batch); j.verdict.Code != code || len(j.attempts) != attempts {
+			t.Fatalf("%s in %d attempts", j.verdict.Code, len(j.attempts))
 		}
-		return testing.AllocsPerRun(20, func() { m.judgePBM(r, epoch, m.batch) })
+		return testing.AllocsPerRun(20, func() { m.judgePBM(r, now, m.batch) })
 	}
-	few, many := made(0), made(10_000)
-	t.Logf("%v allocations with 16 live grants, %v with 10,000 others beside them", few, many)
+	few, many := made(0, epoch, authz.Permitted, 1+hierarchy.MaxLiveGrants), made(10_000, epoch, authz.Permitted, 1+hierarchy.MaxLiveGrants)
+	t.Logf("sixteen live: %v allocations, %v with 10,000 others beside them", few, many)
 	if many > few*1.05 {
 		t.Errorf("%v allocations with 10,000 other grants, %v without", many, few)
+	}
+	few, many = made(1_000, epoch+2*day, authz.GrantEnded, 0), made(10_000, epoch+2*day, authz.GrantEnded, 0)
+	t.Logf("none live: %v allocations with 1,000 others, %v with 10,000", few, many)
+	if many > few*1.05 {
+		t.Errorf("%v allocations with 10,000 grants that are no longer or not yet live, %v with 1,000", many, few)
 	}
 }
 

@@ -848,7 +848,8 @@ func (v View) EndedGrants(grantee ID) []GrantFact {
 }
 
 // Granted reports whether a grant of this type, of this grantee and about this
-// very subject, has begun by the instant, live or over. A voided one never was.
+// very subject, has begun by the instant, live or over. One that was voided, or
+// only ever asked for, never was.
 func (v View) Granted(grantee, subject ID, typ string) bool {
 	g := v.graph()
 	key := g.syms.lookupID(grantee)
@@ -863,14 +864,30 @@ func (v View) Granted(grantee, subject ID, typ string) bool {
 	if key == 0 {
 		return false
 	}
-	if c := g.grants.crowd(byKin, key, v.rev); c != nil { // the first to begin comes first
-		if len(c.rows) > 0 && c.rows[0].valid.From > v.at && v.reading != nil {
-			v.reading.Note(c.rows[0].valid.From)
+	begun := func(r *row[grantRow]) bool {
+		for _, n := range r.fact.grant.Needs {
+			if signed, ok := v.signed(r.fact.id, n); !ok || signed.From > v.at {
+				return false
+			}
 		}
-		return len(c.rows) > 0 && c.rows[0].valid.From <= v.at
+		return true
+	}
+	if c := g.grants.crowd(byKin, key, v.rev); c != nil { // the first to begin comes first
+		for _, t := range c.rows {
+			if t.valid.From > v.at {
+				if v.reading != nil {
+					v.reading.Note(t.valid.From)
+				}
+				return false
+			}
+			if begun(g.grants.rows.at(t.row)) {
+				return true
+			}
+		}
+		return false
 	}
 	for r := range known(v, g.grants, byKin, key, nil) {
-		if r.valid.From <= v.at {
+		if r.valid.From <= v.at && begun(r) {
 			return true
 		}
 	}

@@ -499,9 +499,10 @@ func TestAttackAGrantToAnOrganisation(t *testing.T) {
 		principal User:tess
 		User:tess holds tpa-ops at Account:acme/tpa`)
 	if _, err := s.try("grant g-o org-delegate Account:acme/tpa for Group:acme/g1 can claim.view by Carrier:acme/c1"); err != nil {
-		t.Logf("refused at write: %v", err)
-		return
+		t.Fatal(err)
 	}
+	s.want(claimOf("tess", claim("Coverage:acme/cov1", nil, "2026-06-01", "routine")...), "deny forbidden") // no more than an employer sees
+	s.know("grant g-p org-delegate Account:acme/tpa for Group:acme/g1 can claim.view,member.phi by Operator:ward")
 	s.want(claimOf("tess", claim("Coverage:acme/cov1", nil, "2026-06-01", "routine")...), "allow permitted")
 }
 

@@ -71,15 +71,20 @@ func (j *judging) grants() []delegated {
 	return out
 }
 
-// organisations returns the nodes where the principal holds a role.
+// organisations returns the nodes where the principal holds a role that has not
+// run out.
 func (j *judging) organisations() []hierarchy.ID {
-	var nodes []hierarchy.ID
-	for _, a := range j.assignments {
-		if !slices.Contains(nodes, a.Node) {
-			nodes = append(nodes, a.Node)
+	if j.orgs == nil {
+		seen := make(map[hierarchy.ID]bool, len(j.assignments))
+		j.orgs = make([]hierarchy.ID, 0, len(j.assignments))
+		for _, a := range j.assignments {
+			if !seen[a.Node] && !j.runsOut(a, a.Node.Owner()) {
+				j.orgs = append(j.orgs, a.Node)
+			}
+			seen[a.Node] = true
 		}
 	}
-	return nodes
+	return j.orgs
 }
 
 // emergencies returns the principal's open emergencies for this very record:

@@ -85,9 +85,9 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 			return Changed{}, &hierarchy.Refusal{Code: "activation_unchecked", Index: i, Row: e.Row,
 				Text: "a policy set is put in force by activating it, which checks it first"}
 		}
-		if e.Op == hierarchy.Assert && (e.Kind == hierarchy.KindEmergency || e.Kind == hierarchy.KindReview) {
+		if e.Kind == hierarchy.KindEmergency || e.Kind == hierarchy.KindReview {
 			return Changed{}, &hierarchy.Refusal{Code: "emergency_unasked", Index: i, Row: e.Row,
-				Text: "an emergency is opened by who needs it, and reviewed by who may: nobody does it for them"}
+				Text: "an emergency is opened and ended by who needs it, and reviewed by who may: nobody does it for them, or undoes it"}
 		}
 	}
 	questions := w.questions(c, events)

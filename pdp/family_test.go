@@ -466,7 +466,7 @@ func (h *household) opens(e *entrusted, q *familyQuestion, owners []hierarchy.ID
 	if !q.sensitive {
 		return true
 	}
-	parental := slices.Contains([]string{"parent", "step-parent", "guardian", "guardian-of-minor"}, e.Type)
+	parental := !slices.Contains([]string{"adult-proxy", "caregiver", "app-connection"}, e.Type)
 	return (q.sensitivity == "routine" || slices.Contains(s.Covers, q.sensitivity)) && (!q.minor || !parental)
 }
 
@@ -479,6 +479,7 @@ func (h *household) sees(q *familyQuestion) (self, proxy bool) {
 	}
 	represents := slices.ContainsFunc(h.grants, func(e *entrusted) bool {
 		return slices.Contains(pbm().Catalogue().FamilyGrants, e.Type) && e.valid.From <= q.now && !(q.rev > 1 && e.voided) &&
+			!slices.ContainsFunc(e.signed, func(s hierarchy.Interval) bool { return s.IsZero() || s.From > q.now }) &&
 			slices.Contains(owners, e.Subject) && h.human(q.user, e.Grantee, q.now)
 	})
 	self = q.own && overlap(h.personsOf(q.user, q.now), owners) && !represents && (q.grant == "" || q.grant == authz.NoGrant)

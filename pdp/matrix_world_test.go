@@ -313,6 +313,9 @@ func newMatrix(t testing.TB) *matrix {
 		t.Errorf("the pack knows other sensitivities than the variants: %q", sensitivities)
 	}
 	for _, r := range m.cat.Roles {
+		if m.cat.Reserved(r.Name) { // assigned to nobody
+			continue
+		}
 		kind := matrixKind(r.Name)
 		id := func(rel string) hierarchy.ID { return principal(kind, r.Name+"-"+rel) }
 		row := func(rel, area string, columns map[string]hierarchy.ID, known ...hierarchy.ID) {

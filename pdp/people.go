@@ -60,7 +60,7 @@ func shown(view hierarchy.View, f hierarchy.GrantFact, now hierarchy.Instant) De
 const MaxRequested = 16
 
 // GrantRequest is a grant that somebody asks for. Of Grant these count: ID (made
-// up when empty), Type, Grantor (the subject when zero), Grantee, Subject, Scope,
+// up when empty), Type, Grantor (zero, or the subject, or the grantee of Parent: nobody else gives), Grantee, Subject, Scope,
 // Purpose, Jurisdiction, LegalBasis, Evidence, Parent, MayRedelegate, MaxDepth,
 // Source, External.
 type GrantRequest struct {
@@ -86,8 +86,15 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
 		g := q.Grant
 		g.ID = id
+		giver := g.Subject
+		if up, ok := view.Grant(g.Parent); g.Parent != "" && ok {
+			giver = up.Grantee
+		}
 		if g.Grantor.IsZero() {
-			g.Grantor = g.Subject
+			g.Grantor = giver
+		}
+		if g.Grantor != giver {
+			return deed{}, &hierarchy.Refusal{Code: "grantor_unentitled", Text: "who gives is whoever the grant is about, or who has what it is made from"}
 		}
 		e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindGrant, Valid: hierarchy.Interval{From: q.From, To: q.To}, Grant: &g}
 		if e.Valid.From == 0 {
@@ -167,8 +174,8 @@ func need(w world, view hierarchy.View, e *hierarchy.Event, coSigners []hierarch
 				return &hierarchy.Refusal{Code: "co_signer_missing", Text: "a grant of this type takes the signature of somebody else too: name them as co-signers"}
 			}
 			for _, by := range coSigners {
-				if by == g.Grantee {
-					return &hierarchy.Refusal{Code: "co_signer_missing", Text: "the grantee is no co-signer of their own grant"}
+				if !coSigns(w, view, g, by) {
+					return &hierarchy.Refusal{Code: "co_signer_missing", Text: "a co-signer is of the person's family, or acts for them as a parent or guardian, and is not the grantee"}
 				}
 				add(hierarchy.SignerCoSigner, by)
 			}
@@ -189,23 +196,61 @@ func need(w world, view hierarchy.View, e *hierarchy.Event, coSigners []hierarch
 	return nil
 }
 
-// assent returns from when on a person must agree to grants about them; asked is
-// false where the law of the place does not say.
+// coSigns reports whether a person or principal may co-sign a grant: family of
+// its subject, or somebody who acts for them as a parent or guardian; by no
+// account the grantee.
+func coSigns(w world, view hierarchy.View, g *hierarchy.Grant, by hierarchy.ID) bool {
+	persons := []hierarchy.ID{by}
+	accounts := []hierarchy.ID{by}
+	if by.Type == hierarchy.PersonType {
+		persons = view.Merged(by)
+	} else {
+		persons = view.Persons(by)
+	}
+	if len(persons) > 0 {
+		accounts = append(accounts, view.Principals(persons...)...)
+	}
+	if slices.Contains(accounts, g.Grantee) || overlap(persons, view.Persons(g.Grantee)) {
+		return false
+	}
+	for _, subject := range view.Merged(g.Subject) {
+		if overlap(view.Family(subject), persons) {
+			return true
+		}
+		for _, u := range accounts {
+			if slices.ContainsFunc(w.set.Catalogue().FamilyGrants, func(typ string) bool { return view.Granted(u, subject, typ) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// assent returns from when on a person must agree to grants about them, by any of
+// their merged identities; asked is false where the law of the place does not say.
 func assent(cat *policies.Catalogue, view hierarchy.View, person hierarchy.ID) (from hierarchy.Instant, asked bool, err error) {
-	n, _, ok := view.Node(person)
-	if !ok || n.Person == nil || n.Person.BirthDate == "" {
-		return 0, true, nil // whose age is unknown must agree
+	for _, id := range view.Merged(person) {
+		n, _, ok := view.Node(id)
+		if !ok || n.Person == nil || n.Person.BirthDate == "" {
+			return 0, true, nil // whose age is unknown must agree
+		}
+		law, ok := lawOf(cat, n.Person.Jurisdiction)
+		if !ok || law.Assent == 0 {
+			continue
+		}
+		zone, err := hierarchy.Zone(law.Zone)
+		if err != nil {
+			return 0, false, err
+		}
+		at, err := hierarchy.Majority(n.Person.BirthDate, law.Assent, zone)
+		if err != nil {
+			return 0, false, err
+		}
+		if !asked || at < from {
+			from, asked = at, true
+		}
 	}
-	law, ok := lawOf(cat, n.Person.Jurisdiction)
-	if !ok || law.Assent == 0 {
-		return 0, false, nil
-	}
-	zone, err := hierarchy.Zone(law.Zone)
-	if err != nil {
-		return 0, false, err
-	}
-	from, err = hierarchy.Majority(n.Person.BirthDate, law.Assent, zone)
-	return from, true, err
+	return from, asked, nil
 }
 
 func signature(grant string, n hierarchy.Need, who hierarchy.ID, from hierarchy.Instant) hierarchy.Event {

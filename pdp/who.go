@@ -147,6 +147,9 @@ func (w world) candidates(ctx context.Context, r *authz.Request) (map[hierarchy.
 			case e.Grant != nil && there.concerns(e.Grant):
 				if g, ok := j.view.Grant(e.Grant.ID); ok && g.Effective.Holds(w.now) {
 					add(e.Grant.Grantee)
+					for _, a := range j.view.AssignmentsAt(e.Grant.Grantee) { // an organisation's people
+						add(a.Principal)
+					}
 				}
 			case e.Link != nil && e.Link.Kind == hierarchy.LinkSelf && j.cat.SelfRole != "":
 				if found[e.Link.From] == "" && slices.ContainsFunc(j.view.Owned(j.view.Merged(e.Link.To)...), there.holds) {

@@ -80,6 +80,7 @@ type judging struct {
 	live          []delegated              // all of them, whatever the request names
 	grant         *hierarchy.Grant         // that the question is about, of a resource of kind grant
 	emergency     *hierarchy.EmergencyFact // likewise
+	orgs          []hierarchy.ID           // where it holds a role, once that was asked for
 	kin           *[]hierarchy.ID          // its family, once it was asked for
 	service       hierarchy.Instant        // of a sent record, when it has one
 	dated         bool
@@ -272,10 +273,14 @@ func (j *judging) evaluate() authz.Code {
 
 // overlay returns what the tenant forbids that an attempt is about: the
 // record's, or the area's. None stands over Ward's own objects, so that no
-// tenant locks its administrators out.
+// tenant locks its administrators out, nor over the end of a grant or of an
+// emergency, which nobody is to be kept from.
 func (j *judging) overlay(t *attempt) *policies.Overlay {
 	switch {
 	case j.resource.Kind == policies.KindWard:
+		return nil
+	case j.grant != nil && j.asked.Action == ActionRevokeGrant,
+		j.emergency != nil && (j.asked.Action == ActionEndEmergency || j.asked.Action == ActionReviewEmergency):
 		return nil
 	case !t.area.IsZero():
 		return j.overlays[t.area.Owner()]

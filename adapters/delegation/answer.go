@@ -182,6 +182,10 @@ func grantOf(d pdp.Delegated) grant {
 	if !s.Service.IsZero() {
 		g.Scope.Service = &interval{instant(s.Service.From), instant(s.Service.To)}
 	}
+	if d.State == hierarchy.GrantRequested {
+		// How old the person is, is nobody's to know who only asks.
+		g.To, g.ByMajority = "", false
+	}
 	if d.Effective.From < d.Effective.To {
 		g.Until = instant(d.Effective.To)
 	}

@@ -418,7 +418,8 @@ func (p *PDP) emergency(id string, c Changed) (hierarchy.EmergencyFact, error) {
 	return f, nil
 }
 
-// MaxListed is how many grants one listing shows at most.
+// MaxListed is how many grants one listing shows at most: those that are not over
+// come before those that are.
 const MaxListed = 200
 
 // Grants returns the grants that the asker is the grantee or the subject of, by
@@ -467,8 +468,17 @@ func (p *PDP) grants(ctx context.Context, a Asking, find func(hierarchy.View, hi
 	found := find(view, who)
 	slices.SortFunc(found, func(x, y hierarchy.GrantFact) int { return strings.Compare(x.ID, y.ID) })
 	found = slices.CompactFunc(found, func(x, y hierarchy.GrantFact) bool { return x.ID == y.ID })
-	if len(found) > MaxListed {
+	if len(found) > MaxListed { // what is over gives way to what is not
+		over := func(f *hierarchy.GrantFact) int {
+			switch f.State(w.now) {
+			case hierarchy.GrantActive, hierarchy.GrantRequested, hierarchy.GrantFuture:
+				return 0
+			}
+			return 1
+		}
+		slices.SortStableFunc(found, func(x, y hierarchy.GrantFact) int { return over(&x) - over(&y) })
 		found = found[:MaxListed]
+		slices.SortFunc(found, func(x, y hierarchy.GrantFact) int { return strings.Compare(x.ID, y.ID) })
 	}
 	if len(found) == 0 {
 		found = []hierarchy.GrantFact{{}} // no grant: a recorded deny

@@ -399,7 +399,7 @@ func TestLogsNameNobody(t *testing.T) {
 	until(h, w, time.Minute)
 	r.Close()
 	until(h, w, time.Minute)
-	if s := log.String(); !strings.Contains(s, `"status":418`) || !strings.Contains(s, `"type":"dial"`) || strings.Contains(s, "canary") || strings.Contains(s, "127.0.0.1") {
+	if s := log.String(); !strings.Contains(s, `"status":418`) || !strings.Contains(s, `"status":0`) || strings.Contains(s, "canary") || strings.Contains(s, "127.0.0.1") {
 		t.Errorf("log: %s", s)
 	}
 }

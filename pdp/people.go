@@ -200,11 +200,8 @@ func need(w world, view hierarchy.View, e *hierarchy.Event, coSigners []hierarch
 // its subject, or somebody who acts for them as a parent or guardian; by no
 // account the grantee.
 func coSigns(w world, view hierarchy.View, g *hierarchy.Grant, by hierarchy.ID) bool {
-	persons := []hierarchy.ID{by}
-	accounts := []hierarchy.ID{by}
-	if by.Type == hierarchy.PersonType {
-		persons = view.Merged(by)
-	} else {
+	persons, accounts := view.Merged(by), []hierarchy.ID{by}
+	if by.Type != hierarchy.PersonType {
 		persons = view.Persons(by)
 	}
 	if len(persons) > 0 {

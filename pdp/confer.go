@@ -42,7 +42,7 @@ func (g *gifts) of(e hierarchy.Event) []gift {
 	case e.Role != nil:
 		return gave(concerns(g.view, e)[0], slices.Concat(e.Role.Capabilities, g.held(e.Role.Includes)))
 	case e.Assignment != nil:
-		return gave(e.Assignment.Node, g.role(e.Assignment.Role))
+		return gave(e.Assignment.Node, g.assigned(e.Assignment))
 	case e.Edge != nil:
 		return g.edge(e.Edge, e.Valid)
 	case e.Node != nil && e.Node.Principal:
@@ -63,6 +63,31 @@ func (g *gifts) of(e hierarchy.Event) []gift {
 		return gave(concerns(g.view, e)[0], e.Grant.Scope.Capabilities)
 	}
 	return nil
+}
+
+// conferring lists the actions by which access can be conferred.
+var conferring = []string{"hierarchy.change", "hierarchy.import", "role.define", "role.assign", "link.change", "grant.change", "block.change"}
+
+// assigned returns what an assignment gives: what the role holds, and, where that
+// lets its holder confer, what of Ward's own they hold around that node already:
+// they could pass it on from then on.
+func (g *gifts) assigned(a *hierarchy.Assignment) []string {
+	out := slices.Clone(g.role(a.Role))
+	if !slices.ContainsFunc(out, func(c string) bool { return slices.Contains(conferring, c) }) {
+		return out
+	}
+	cat := g.set.Catalogue()
+	for _, other := range g.view.AssignmentsAheadOf(a.Principal) {
+		if !g.view.Reaches(a.Node, other.Node) && !g.view.Reaches(other.Node, a.Node) {
+			continue
+		}
+		for _, c := range g.role(other.Role) {
+			if cat.Own(c) {
+				out = append(out, c)
+			}
+		}
+	}
+	return unique(out)
 }
 
 func gave(at hierarchy.ID, capabilities []string) []gift {

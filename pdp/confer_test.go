@@ -92,8 +92,8 @@ var (
 	tenantCeiling    = []string{"doc.read", "doc.write"}
 	wardCapabilities = []string{"hierarchy.change", "hierarchy.import", "role.define", "role.assign", "link.change", "grant.change",
 		"block.change", "module.change", "policy.activate", "audit.read"}
-	conferring = []string{"hierarchy.change", "hierarchy.import", "role.define", "role.assign", "link.change", "grant.change", "block.change"}
-	proxyGives = []string{"doc.read", "doc.assist"} // the self role's, and the type's
+	rightsThatConfer = []string{"hierarchy.change", "hierarchy.import", "role.define", "role.assign", "link.change", "grant.change", "block.change"}
+	proxyGives       = []string{"doc.read", "doc.assist"} // the self role's, and the type's
 )
 
 // office is a small random world with admins of all ranks, without a ledger:
@@ -571,7 +571,7 @@ func (p picture) conferrable(callers []string, capability string, node hierarchy
 		if !slices.ContainsFunc(p.whom(a.Principal, officeNow), func(who string) bool { return slices.Contains(callers, who) }) {
 			continue
 		}
-		if !slices.ContainsFunc(p.holds(a.Role, officeNow), func(c string) bool { return slices.Contains(conferring, c) }) {
+		if !slices.ContainsFunc(p.holds(a.Role, officeNow), func(c string) bool { return slices.Contains(rightsThatConfer, c) }) {
 			continue
 		}
 		there := a.Node == opID

@@ -42,7 +42,7 @@ func (g *gifts) of(e hierarchy.Event) []gift {
 	case e.Role != nil:
 		return gave(concerns(g.view, e)[0], slices.Concat(e.Role.Capabilities, g.held(e.Role.Includes)))
 	case e.Assignment != nil:
-		return gave(e.Assignment.Node, g.assigned(e.Assignment))
+		return g.assigned(e.Assignment)
 	case e.Edge != nil:
 		return g.edge(e.Edge, e.Valid)
 	case e.Node != nil && e.Node.Principal:
@@ -69,25 +69,35 @@ func (g *gifts) of(e hierarchy.Event) []gift {
 var conferring = []string{"hierarchy.change", "hierarchy.import", "role.define", "role.assign", "link.change", "grant.change", "block.change"}
 
 // assigned returns what an assignment gives: what the role holds, and, where that
-// lets its holder confer, what of Ward's own they hold around that node already:
-// they could pass it on from then on.
-func (g *gifts) assigned(a *hierarchy.Assignment) []string {
+// lets its holder confer, what of Ward's own they hold around that node already,
+// for they could pass it on from then on. Who confers for the operator or the
+// network is given the right to confer elsewhere by their like alone: they could
+// confer anything there.
+func (g *gifts) assigned(a *hierarchy.Assignment) []gift {
+	confers := func(capabilities []string) bool {
+		return slices.ContainsFunc(capabilities, func(c string) bool { return slices.Contains(conferring, c) })
+	}
 	out := slices.Clone(g.role(a.Role))
-	if !slices.ContainsFunc(out, func(c string) bool { return slices.Contains(conferring, c) }) {
-		return out
+	if !confers(out) {
+		return gave(a.Node, out)
 	}
 	cat := g.set.Catalogue()
+	var wide []gift
 	for _, other := range g.view.AssignmentsAheadOf(a.Principal) {
+		held := g.role(other.Role)
+		if t := other.Node.Type; (t == hierarchy.OperatorType || t == hierarchy.NetworkType) && other.Node != a.Node && confers(held) {
+			wide = append(wide, gift{at: other.Node})
+		}
 		if !g.view.Reaches(a.Node, other.Node) && !g.view.Reaches(other.Node, a.Node) {
 			continue
 		}
-		for _, c := range g.role(other.Role) {
+		for _, c := range held {
 			if cat.Own(c) {
 				out = append(out, c)
 			}
 		}
 	}
-	return unique(out)
+	return append(wide, gave(a.Node, unique(out))...)
 }
 
 func gave(at hierarchy.ID, capabilities []string) []gift {

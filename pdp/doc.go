@@ -68,7 +68,9 @@
 //	  family
 //	link: owns          the node             the self role, and what grants about the person give
 //	role                tenant or operator   what it holds and includes, there
-//	assignment          the node             what the role holds
+//	assignment          the node             what the role holds; and where that lets its holder confer,
+//	                                         what of Ward's own they hold around the node, and the
+//	                                         operator or network, where they confer there
 //	grant, signature    node or operator     what the grant holds. Of Ward's own none; about a person
 //	                                         what the self role holds and its type names; about a node,
 //	                                         unless by the operator or network, within the ceiling

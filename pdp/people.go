@@ -207,7 +207,7 @@ func coSigns(w world, view hierarchy.View, g *hierarchy.Grant, by hierarchy.ID) 
 	if len(persons) > 0 {
 		accounts = append(accounts, view.Principals(persons...)...)
 	}
-	if slices.Contains(accounts, g.Grantee) || overlap(persons, view.Persons(g.Grantee)) {
+	if slices.Contains(accounts, g.Grantee) {
 		return false
 	}
 	for _, subject := range view.Merged(g.Subject) {

@@ -83,7 +83,9 @@ func TestRunOut(t *testing.T) {
 	s.know(client)
 	group := s.know("node Group:acme/left\nGroup:acme/left memberOf Carrier:acme/c1\nnode Coverage:acme/last\n" +
 		"Coverage:acme/last enrolledIn Group:acme/left to 2026-06-30\nprincipal User:tess\nUser:tess holds tpa-ops at Group:acme/left")[0]
+	s.know("grant g-o org-delegate Group:acme/left for Group:acme/g1 can claim.view,member.phi by Operator:ward")
 	s.end(group, hierarchy.KindNode, "2026-07-01")
+	given := claimOf("tess", claim("Coverage:acme/cov1", nil, "2026-06-15", "routine")...) // by what her group was given
 	ask := claimOf("tess", claim("Coverage:acme/last", nil, "2026-06-15", "routine")...)
 	over := func(at string) int64 {
 		until, err := ParseTime(at, "", false)
@@ -91,14 +93,17 @@ func TestRunOut(t *testing.T) {
 		return int64(until)
 	}
 	for _, x := range []struct {
-		at, want string
-		until    int64
+		at, want, given string
+		until           int64
 	}{
-		{"2026-07-01T00:00:00Z", "allow permitted", over("2026-09-29")},
-		{"2026-09-28T23:59:59.999Z", "allow permitted", over("2026-09-29")}, // 90 days
-		{"2026-09-29T00:00:00Z", "deny assignment_ended", 0},
+		{"2026-07-01T00:00:00Z", "allow permitted", "allow permitted", over("2026-09-29")},
+		{"2026-09-28T23:59:59.999Z", "allow permitted", "allow permitted", over("2026-09-29")}, // 90 days
+		{"2026-09-29T00:00:00Z", "deny assignment_ended", "deny no_standing", 0},
 	} {
 		s.clock.set(x.at)
+		if d := s.want(given, x.given); d.Allowed() && d.Grant != "g-o" {
+			t.Errorf("at %s: by grant %q", x.at, d.Grant)
+		}
 		if d := s.want(ask, x.want); d.ValidUntil != x.until {
 			t.Errorf("at %s: valid until %d, want %d", x.at, d.ValidUntil, x.until)
 		}

@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -121,4 +122,47 @@ func TestAnOverlayKeepsNobodyFromEndingAGrant(t *testing.T) {
 	}
 	_, err = s.p.RevokeGrant(context.Background(), asking("dad"), g.ID)
 	must(t, err)
+}
+
+// TestTheRightToConferIsGivenWithWhatItsHolderHas: who may confer is not made by
+// somebody who could not confer what they hold already, there or for all.
+func TestTheRightToConferIsGivenWithWhatItsHolderHas(t *testing.T) {
+	s := open(t, pbm(), "2026-11-24T12:00:00Z")
+	role := asserted(hierarchy.KindRole, hierarchy.Always)
+	role.Role = &hierarchy.Role{Name: "assigner", Capabilities: []string{"role.assign"}}
+	s.change(role)
+	s.know(`node Tenant:acme
+		Tenant:acme operatedBy Operator:ward
+		node Pharmacy:p1
+		principal Admin:bea
+		principal Admin:nina
+		principal Admin:netta
+		principal Admin:new
+		1001@unix is Admin:bea
+		Admin:bea holds assigner at Tenant:acme
+		Admin:bea holds assigner at Pharmacy:p1
+		Admin:nina holds auditor at Tenant:acme
+		Admin:netta holds assigner at Network:network`)
+	bea, err := adminCaller.Assert(authz.Subject{Type: AdminType, ID: "1001"})
+	must(t, err)
+	try := func(sentence string) string {
+		events, err := sentences(sentence)
+		must(t, err)
+		var refused *authz.Error
+		if _, err = s.p.Change(context.Background(), Change{Actor: bea, Caller: adminCaller, Events: events, Why: "test"}); errors.As(err, &refused) {
+			return string(refused.Code)
+		}
+		must(t, err)
+		return ""
+	}
+	for sentence, want := range map[string]string{
+		"Admin:nina holds assigner at Tenant:acme":  "not_conferrable", // she could pass on audit.read
+		"Admin:netta holds assigner at Pharmacy:p1": "no_standing",     // nor is she of the network's to begin with
+		"Admin:new holds assigner at Tenant:acme":   "",
+		"Admin:netta holds broker at Tenant:acme":   "",
+	} {
+		if got := try(sentence); got != want {
+			t.Errorf("%s: %q, want %q", sentence, got, want)
+		}
+	}
 }

@@ -174,8 +174,8 @@ func (g *gifts) edge(e *hierarchy.Edge, valid hierarchy.Interval) []gift {
 				continue
 			}
 			out = append(out, g.at(up)...)
-			if up.Type == hierarchy.NetworkType { // who confers there confers anything
-				wide = append(wide, gift{at: up})
+			if up.Type == hierarchy.NetworkType { // who confers there could confer anything at the child
+				wide = append(wide, gift{at: operator(g.view)})
 			}
 		}
 	})

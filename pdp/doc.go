@@ -61,8 +61,9 @@
 //	principal           the operator         where it did not exist: what it holds of Ward's own, there
 //	person              the operator         nothing that a role gives; a feed may say that one exists
 //	edge                child and parent     what is held at or above the parent and was not above the
-//	                                         child, at any instant of its time; at the child. Where it
-//	                                         leads to the network, the network is concerned too
+//	                                         child, at any instant of its time; at the child. What brings
+//	                                         a node under the network is the operator's too: from then
+//	                                         on all of the pack could be conferred at it
 //	link: identity      the operator         what the principal holds of Ward's own, there
 //	link: self, merge,  the operator         what persons own and are granted: the operator's to confer
 //	  family

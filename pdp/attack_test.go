@@ -760,6 +760,7 @@ func TestAttackFreeTextInTheClear(t *testing.T) {
 // Replay compares the whole clear part with what it derives.
 func TestAttackAForgedClearPart(t *testing.T) {
 	s := open(t, pbm(), "2026-11-24T12:00:00Z")
+	s.tampered = true // by records that nobody decided
 	s.know(client)
 	r := claimOf("bo", claim("Coverage:acme/cov1", nil, "2026-06-01", "routine")...)
 	w, err := s.p.world(s.p.current.Load())
@@ -799,6 +800,7 @@ func TestAttackAForgedClearPart(t *testing.T) {
 // A revision fixes the policy set: a record that names another one is no record.
 func TestAttackAnotherSetAtThatRevision(t *testing.T) {
 	s := open(t, pbm(), "2026-11-24T12:00:00Z")
+	s.tampered = true // by records that nobody decided
 	s.know(client)
 	lax := altered(t, map[string]string{"lax.cedar": `@id("lax") permit (principal is PBM::User, action == PBM::Action::"claim.view", resource is PBM::Claim);`})
 	_, err := s.store.PutBlob(context.Background(), lax.Archive())

@@ -55,6 +55,8 @@ type site struct {
 	keys   *audit.Keys
 	dir    string
 	admin  authz.Subject
+	// tampered is set where a test has changed the evidence, or made it fail.
+	tampered bool
 }
 
 var adminCaller = authz.Caller{Name: "admin", Asserts: []string{AdminType}, Issuer: UnixIssuer, Assurance: 2}
@@ -76,12 +78,29 @@ func openOn(t testing.TB, set *policies.Set, at string, store hierarchy.Store) *
 	must(t, audit.Create(s.dir+"/ledger", s.keys))
 	s.ledger, _, err = audit.Open(s.dir+"/ledger", s.keys, audit.Options{})
 	must(t, err)
-	t.Cleanup(func() { s.ledger.Close() })
+	t.Cleanup(s.proven)
 	s.p, err = Initialise(context.Background(), s.config(), Setup{Operator: "ward", Set: set, Admins: map[string]int{"ana": 1000}})
 	must(t, err)
 	s.admin, err = adminCaller.Assert(authz.Subject{Type: AdminType, ID: "1000"})
 	must(t, err)
 	return s
+}
+
+// proven closes a site. Whatever a test has asked of it, every record that came
+// of it verifies and replays.
+func (s *site) proven() {
+	s.ledger.Close()
+	defer s.store.Close()
+	if s.tampered || s.t.Failed() || s.t.Skipped() {
+		return
+	}
+	if _, err := audit.Verify(s.dir+"/ledger", s.keys.Verifier(), nil); err != nil {
+		s.t.Errorf("what the test left does not verify: %v", err)
+		return
+	}
+	if _, different, err := replayOf(context.Background(), s.store, s.keys, s.ledger.Scan); err != nil || different != 0 {
+		s.t.Errorf("what the test left does not replay: %d differences, %v", different, err)
+	}
 }
 
 func (s *site) config() Config {

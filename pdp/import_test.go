@@ -323,7 +323,6 @@ func (s *site) reopen(path string) {
 	s.store = store
 	s.ledger, _, err = audit.Open(s.dir+"/ledger", s.keys, audit.Options{})
 	must(s.t, err)
-	s.t.Cleanup(func() { s.ledger.Close() })
 	s.p, err = Open(context.Background(), s.config())
 	must(s.t, err)
 }
@@ -333,9 +332,7 @@ func onBolt(t *testing.T) (*site, string) {
 	must(t, boltstore.Create(path))
 	store, err := boltstore.Open(path)
 	must(t, err)
-	s := openOn(t, pbm(), "2026-11-24T12:00:00Z", store)
-	t.Cleanup(func() { s.store.Close() })
-	return s, path
+	return openOn(t, pbm(), "2026-11-24T12:00:00Z", store), path
 }
 
 // stateOf is everything that is known, at the head: facts without their places.

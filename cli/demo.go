@@ -215,8 +215,9 @@ func (d *demo) scenes() {
 		" --with fillDate=2026-11-02 --with sensitivity=routine --with minorConsent=false", exitDeny)
 
 	d.scene("6", "An auditor asks for the first answer again",
-		"It is derived from the store and the ledger alone, bit for bit.")
+		"It is derived from the store and the ledger alone, bit for bit; and so is all that was answered since.")
 	d.run("replay "+record, exitOK)
+	d.run("replay all", exitOK)
 	d.say("Then one byte is changed, in a copy of the ledger.")
 	keys, err := audit.OpenKeys(d.path("keys"))
 	if err == nil {

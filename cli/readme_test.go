@@ -114,7 +114,7 @@ func TestDemo(t *testing.T) {
 		{"DENY  majority_reached", "$ curl -s /v1/grants -H 'Ward-Subject: user:leo'", "201 Created  g-proxy  active  a-", "ALLOW  permitted", "grant        g-proxy"},
 		{"ALLOW  permitted", "module disabled  revision 4", "DENY  denied", "revision  4", "ALLOW  permitted", "Tenant:zeta"},
 		{"ALLOW  permitted", "ALLOW  permitted", "DENY  assignment_ended", "DENY  forbidden", "guard.employer"},
-		{"same  a-2", "the ledger is not as it was written", "record a-2"},
+		{"same  a-2", " 0 different, 0 shredded", "the ledger is not as it was written", "record a-2"},
 	} {
 		rest := scenes[i]
 		for _, w := range want { // in this order

@@ -176,6 +176,8 @@ type matrix struct {
 	routine   [][3]hierarchy.ID // whose live grant covers all, whose covers nothing, and about whom, of each type
 	unscoped  hierarchy.ID      // a machine with every capability and no scope
 	memo      sync.Map          // answers by principal
+	revisions [][]byte          // of its store
+	keep      func(world, *asked, judgement)
 }
 
 // matrixRow is everything that is asked for one who and relation.
@@ -379,6 +381,9 @@ func newMatrix(t testing.TB) *matrix {
 		m.routine = append(m.routine, [3]hierarchy.ID{row.columns["live"], plain, hierarchy.PersonID(person)})
 	}
 
+	fact(hierarchy.KindActivation, func(e *hierarchy.Event) {
+		e.Activation = &hierarchy.Activation{Digest: set.Digest(), Name: set.Name()}
+	})
 	g := hierarchy.NewGraph()
 	apply := func(events []hierarchy.Event) {
 		events, err := complete(world{set: set, graph: g}, events)
@@ -389,6 +394,7 @@ func newMatrix(t testing.TB) *matrix {
 		must(t, g.Check(b))
 		body, err := hierarchy.Encode(b)
 		must(t, err)
+		m.revisions = append(m.revisions, body)
 		must(t, g.Apply(hierarchy.Entry{Revision: b.Revision, Body: body}))
 	}
 	apply(events)
@@ -606,7 +612,11 @@ func (m *matrix) judge(w world, r authz.Request, draft *hierarchy.Event) authz.V
 	if rt := m.cat.Resources[r.Resource.Type]; rt.Kind == policies.KindWard {
 		a.Hangs = []hierarchy.ID{hierarchy.TenantID("acme")}
 	}
-	return w.judge(&a).verdict
+	j := w.judge(&a)
+	if m.keep != nil {
+		m.keep(w, &a, j)
+	}
+	return j.verdict
 }
 
 // answers is all that one principal is allowed: a cell by question, and what shows

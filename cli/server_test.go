@@ -322,7 +322,10 @@ func lab(drain string) string {
 // and looks for every acknowledged record and revision after the restart.
 func TestKill(t *testing.T) {
 	rounds := 24
-	if testing.Short() {
+	switch {
+	case os.Getenv("WARD_CAMPAIGN") != "":
+		rounds = 200
+	case testing.Short():
 		rounds = 4
 	}
 	i := newLab(t, lab("10ms"))

@@ -224,6 +224,8 @@ func TestPowerCutCatches(t *testing.T) {
 		"no sync":                        func(m *memFS) fileSystem { return noSync{m} },
 		"no sync of the ledger's folder": func(m *memFS) fileSystem { return noDirSync{m, "ledger"} },
 		"no sync of the seals' folders":  func(m *memFS) fileSystem { return noDirSync{m, "seals"} },
+		"renamed before it is synced":    func(m *memFS) fileSystem { return lateContent{m} },
+		"a buffer used again too early":  func(m *memFS) fileSystem { return &usedAgain{memFS: m} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(20) {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -361,7 +362,7 @@ func (f *lateFile) Sync() error {
 	return nil
 }
 
-// noSync never syncs a file; noDirSync never a folder whose path has the text.
+// noSync never syncs a file.
 type noSync struct{ *memFS }
 
 type noSyncFile struct{ file }
@@ -373,6 +374,52 @@ func (s noSync) OpenFile(name string, flag int, perm fs.FileMode) (file, error) 
 
 func (noSyncFile) Sync() error { return nil }
 
+// lateContent leaves the sync of a file that is to be renamed for later: the
+// name may be durable, and the content not.
+type lateContent struct{ *memFS }
+
+func (s lateContent) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
+	f, err := s.memFS.OpenFile(name, flag, perm)
+	if err == nil && strings.Contains(name, ".new-") {
+		f = noSyncFile{f}
+	}
+	return f, err
+}
+
+// usedAgain writes every other time what was to be written the time before, as
+// if one buffer had been filled for both.
+type usedAgain struct {
+	*memFS
+	mu   sync.Mutex
+	last []byte
+}
+
+type usedAgainFile struct {
+	file
+	fs *usedAgain
+}
+
+func (s *usedAgain) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
+	f, err := s.memFS.OpenFile(name, flag, perm)
+	if err == nil && filepath.Dir(name) == memLedger && filepath.Base(name) != checkpointsFile {
+		f = usedAgainFile{f, s}
+	}
+	return f, err
+}
+
+func (f usedAgainFile) WriteAt(b []byte, off int64) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if len(f.fs.last) < len(b) {
+		f.fs.last = bytes.Clone(b)
+		return f.file.WriteAt(b, off)
+	}
+	n, err := f.file.WriteAt(f.fs.last[:len(b)], off)
+	f.fs.last = nil
+	return n, err
+}
+
+// noDirSync never syncs a folder whose path has the text.
 type noDirSync struct {
 	*memFS
 	text string

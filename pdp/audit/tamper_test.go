@@ -99,6 +99,68 @@ func TestEveryBit(t *testing.T) {
 	t.Logf("%d flips in %d bytes", flips, total)
 }
 
+// TestEveryBitOfATail flips every bit of a ledger that was not closed. Either it
+// is refused, or what is cut is told to the byte: from the damaged record on, of
+// the last batch, and none that a checkpoint covers.
+func TestEveryBitOfATail(t *testing.T) {
+	smallSegments(t, 4)
+	size := 3 << 10
+	if campaign() {
+		size = 64 << 10
+	}
+	m, k := closedLedger(t, size)
+	l, _, err := Open(memLedger, k, Options{CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	covered := l.Size()
+	appendN(t, l, 3, 200)
+	crash := m.clone()
+	l.Close()
+	flips, cut := 0, 0
+	for _, name := range crash.files(memLedger, lockFile) {
+		data := crash.current[name].data
+		var ends []int // of the frames, in a segment
+		if n := crash.current[name]; filepath.Base(name) != checkpointsFile {
+			at := 0
+			for _, f := range n.frames() {
+				at += len(f)
+				ends = append(ends, at)
+			}
+		}
+		for bit := range len(data) * 8 {
+			flips++
+			data[bit/8] ^= 1 << (bit % 8)
+			damaged := crash.clone()
+			data[bit/8] ^= 1 << (bit % 8)
+			l, rec, err := Open(memLedger, memOpenKeys(t, damaged), Options{})
+			if errors.Is(err, ErrCorrupt) {
+				continue
+			}
+			if err != nil {
+				t.Fatalf("bit %d of %s: %v", bit, name, err)
+			}
+			l.Close()
+			// The records from the damaged one to the end were cut.
+			from := 0
+			for i, end := range ends {
+				if bit/8 < end {
+					from = end - len(crash.current[name].frames()[i])
+					break
+				}
+			}
+			if ends == nil || rec.Cut != int64(len(data)-from) || rec.Records < covered || rec.Kept == "" {
+				t.Errorf("bit %d of %s: opened, with %+v", bit, name, rec)
+			}
+			cut++
+		}
+	}
+	if cut == 0 {
+		t.Error("no tail was cut")
+	}
+	t.Logf("%d flips: %d cut with the count told, the others refused", flips, cut)
+}
+
 // TestTornTail cuts a ledger that was not closed at every byte of the last
 // frame: the rest is cut and kept, what came before stays.
 func TestTornTail(t *testing.T) {

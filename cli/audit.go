@@ -208,7 +208,8 @@ func writeLine(w io.Writer, l pdp.Line) {
 }
 
 func newAuditVerifyCommand(a *app) *cobra.Command {
-	var anchorFile, ledger, verifier string
+	var anchorFiles []string
+	var ledger, verifier string
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Check every record against the signed checkpoints",
@@ -224,11 +225,13 @@ key alone. Exit code 7 when anything is not as it was written.`,
   ward audit verify --ledger ./case/ledger --verifier "$(cat verifier.txt)"`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			var anchor []byte
-			if anchorFile != "" {
-				if anchor, err = a.readInput(anchorFile); err != nil {
+			var anchors [][]byte
+			for _, file := range anchorFiles {
+				anchor, err := a.readInput(file)
+				if err != nil {
 					return err
 				}
+				anchors = append(anchors, anchor)
 			}
 			if (ledger == "") != (verifier == "") {
 				return failf(exitFailure, "", "--ledger and --verifier go together")
@@ -243,7 +246,7 @@ key alone. Exit code 7 when anything is not as it was written.`,
 			} else if _, serr := os.Stat(ledger); serr != nil {
 				return failf(exitFailure, "", "there is no ledger at %s", ledger)
 			}
-			report, err := audit.Verify(ledger, verifier, anchor)
+			report, err := audit.Verify(ledger, verifier, anchors...)
 			var corrupt *audit.CorruptError
 			if errors.As(err, &corrupt) {
 				return failf(exitIntegrity, "keep the folder as it is; records before this one are intact", "the ledger is not as it was written: %s", trim(corrupt))
@@ -263,7 +266,7 @@ key alone. Exit code 7 when anything is not as it was written.`,
 			return a.show(out, func(w io.Writer) { fmt.Fprintln(w, out.Text) })
 		},
 	}
-	c.Flags().StringVar(&anchorFile, "anchor", "", "`file` with a checkpoint that was kept elsewhere; - is stdin")
+	c.Flags().StringArrayVar(&anchorFiles, "anchor", nil, "`file` with a checkpoint that was kept elsewhere, of any age; may be given again")
 	c.Flags().StringVar(&ledger, "ledger", "", "ledger `folder` that was handed over")
 	c.Flags().StringVar(&verifier, "verifier", "", "its public `key`")
 	return c

@@ -250,7 +250,7 @@ func replayAll(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := audit.Verify(filepath.Join(dir, "ledger"), keys.Verifier(), nil); err != nil {
+	if _, err := audit.Verify(filepath.Join(dir, "ledger"), keys.Verifier()); err != nil {
 		return "", err
 	}
 	store, err := boltstore.OpenReadOnly(filepath.Join(dir, "store.db"))

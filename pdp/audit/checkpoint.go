@@ -37,15 +37,37 @@ func openCheckpoints(fsys fileSystem, dir string, flag int) (file, error) {
 type tree struct {
 	n     uint64
 	edges []tlog.Hash
+	roots []tlog.Hash        // of the full segments
+	asked map[node]tlog.Hash // inner hashes to keep when they come by
 }
 
-func (t *tree) push(leaf tlog.Hash) {
-	for n := t.n; n&1 == 1; n >>= 1 {
-		leaf = tlog.NodeHash(t.edges[len(t.edges)-1], leaf)
+// node is the root of the i-th perfect subtree of 2^level leaves.
+type node struct {
+	level int
+	i     uint64
+}
+
+func (t *tree) push(leaf tlog.Hash) { t.add(0, leaf) }
+
+// add adds the root of a perfect subtree of 2^level leaves, which the tree must
+// be a multiple of.
+func (t *tree) add(level int, h tlog.Hash) {
+	added, segment := uint64(1)<<level, segmentLevel()
+	for ; ; level++ {
+		if level == segment {
+			t.roots = append(t.roots, h)
+		}
+		if _, ok := t.asked[node{level, t.n >> level}]; ok {
+			t.asked[node{level, t.n >> level}] = h
+		}
+		if t.n>>level&1 == 0 {
+			break
+		}
+		h = tlog.NodeHash(t.edges[len(t.edges)-1], h)
 		t.edges = t.edges[:len(t.edges)-1]
 	}
-	t.edges = append(t.edges, leaf)
-	t.n++
+	t.edges = append(t.edges, h)
+	t.n += added
 }
 
 func (t *tree) root() tlog.Hash {
@@ -64,35 +86,45 @@ type checkpoint struct {
 	size uint64
 	root tlog.Hash
 	note []byte // as signed, without the line that ends it in the file
+
+	roots []tlog.Hash // of the full segments that it covers, where they are known
 }
 
 func (k *Keys) sign(t *tree) (checkpoint, error) {
 	root := t.root()
 	text := fmt.Sprintf("%s\n%d\n%s\n", k.signer.Name(), t.n, root)
 	msg, err := note.Sign(&note.Note{Text: text}, k.signer)
-	return checkpoint{t.n, root, msg}, err
+	return checkpoint{size: t.n, root: root, note: msg, roots: t.roots}, err
 }
 
-// openCheckpoint checks a signed note and reads its text.
+var errForeign = errors.New("not a checkpoint signed by the ledger's key")
+
+// openCheckpoint checks a signed note and reads its text. It may bear further
+// signatures.
 func openCheckpoint(msg []byte, v note.Verifier) (checkpoint, error) {
-	bad := errors.New("not a checkpoint signed by the ledger's key")
 	n, err := note.Open(msg, note.VerifierList(v))
 	if err != nil {
-		return checkpoint{}, bad
+		return checkpoint{}, errForeign
 	}
 	f := strings.Split(n.Text, "\n")
 	if len(f) != 4 || f[0] != v.Name() || f[3] != "" {
-		return checkpoint{}, bad
+		return checkpoint{}, errForeign
 	}
-	size, err := strconv.ParseUint(f[1], 10, 63)
-	if err != nil || strconv.FormatUint(size, 10) != f[1] {
-		return checkpoint{}, bad
+	size, err1 := parseSize(f[1])
+	root, err2 := tlog.ParseHash(f[2])
+	if err1 != nil || err2 != nil || root.String() != f[2] {
+		return checkpoint{}, errForeign
 	}
-	root, err := tlog.ParseHash(f[2])
-	if err != nil || root.String() != f[2] {
-		return checkpoint{}, bad
+	return checkpoint{size: size, root: root, note: msg}, nil
+}
+
+// parseSize reads a number of records, in its one text.
+func parseSize(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err == nil && strconv.FormatUint(n, 10) != s {
+		err = strconv.ErrSyntax
 	}
-	return checkpoint{size, root, msg}, nil
+	return n, err
 }
 
 // entryRest is the most that an entry takes beside twice the origin.

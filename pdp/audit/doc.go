@@ -22,9 +22,12 @@
 //
 // And read, anywhere, at any time:
 //
-//	report, err := audit.Verify(dir, verifier, anchor)
+//	report, err := audit.Verify(dir, verifier, checkpointsKeptElsewhere...)
 //	reader, err := audit.OpenReader(dir, verifier)
 //	for entry, err := range reader.All() { … keys.Unseal(entry) … }
+//	proof, err := reader.Prove(1042, nil)                            // of one record
+//	seq, checkpoint, err := audit.CheckProof(proof, body, verifier) // without the ledger
+//	proof, err := reader.Consistency(oldCheckpoint, nil)             // that nothing before was changed
 //
 // What Append promises is in its own comment. A write or sync error fails the
 // ledger for good: the file system may have dropped what it could not write, so
@@ -42,6 +45,8 @@
 //	00000000000000000000   segments, named by the first sequence number in 20 digits
 //	00000000000000065536
 //	torn-<seq>-<time>      bytes that a recovery cut off; no part of the ledger
+//	cosigned-<key id>      the last checkpoint that a witness cosigned; the key id
+//	                       is that of the witness's key, in 8 hexadecimal digits
 //
 // A segment holds exactly 65,536 records, the last one up to that. A record
 // is a frame, integers in little endian:
@@ -92,6 +97,17 @@
 // sizes rise. One is added at most once a second while the ledger grows, at
 // Open if it covers too little, for CopyTo, and at Close: a ledger that was
 // closed is covered to its last byte.
+//
+// A cosigned checkpoint is a checkpoint with one more signature line, a C2SP
+// tlog-cosignature of Ed25519 (cosignature/v1). Its file holds that note alone,
+// and is replaced as a whole.
+//
+// An inclusion proof is a C2SP tlog-proof@v1 file without extra data: the line
+// "c2sp.org/tlog-proof@v1", the line "index <sequence number>", the hashes from
+// the leaf's sibling up to the root's child, each in base64 on a line, an empty
+// line, the checkpoint. A consistency proof is the body of a C2SP tlog-witness
+// add-checkpoint request: the line "old <size>", the hashes of RFC 6962 section
+// 2.1.2, an empty line, the later checkpoint; the earlier one is kept beside it.
 //
 // # Compatibility
 //

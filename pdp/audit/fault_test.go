@@ -117,7 +117,7 @@ func checkAcked(fsys fileSystem, acked map[uint64]string) error {
 	if err := l.Close(); err != nil {
 		return err
 	}
-	report, err := verify(fsys, memLedger, k.Verifier(), nil)
+	report, err := verify(fsys, memLedger, k.Verifier())
 	if err == nil && report.Tail != 0 {
 		err = errors.New("a tail after close")
 	}

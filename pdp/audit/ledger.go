@@ -195,36 +195,16 @@ func (l *Ledger) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
-	t, err := scanTree(l.fs, l.dir, &l.tree, cp)
+	t, err := hashAll(l.fs, l.dir, &l.tree, claim{"the last checkpoint", list([]checkpoint{cp})})
 	if err != nil {
 		return rec, err
 	}
+	cp.roots = l.tree.roots[:cp.size/segmentSize]
 	if rec, err = l.recover(t, cp, end); err != nil {
 		return rec, fmt.Errorf("audit: recovery: %w", err)
 	}
 	l.size.Store(l.tree.n)
 	return rec, l.checkpoint()
-}
-
-// scanTree reads all records into the tree and compares it with a checkpoint.
-func scanTree(fsys fileSystem, dir string, tr *tree, cp checkpoint) (tail, error) {
-	differs := func() error {
-		if tr.n == cp.size && tr.root() != cp.root {
-			return &CorruptError{segmentName((max(tr.n, 1) - 1) / segmentSize * segmentSize), 0, tr.n, "the root differs from the last checkpoint"}
-		}
-		return nil
-	}
-	if err := differs(); err != nil {
-		return tail{}, err
-	}
-	t, err := scan(fsys, dir, 0, func(f frame) error {
-		tr.push(tlog.RecordHash(f.body))
-		return differs()
-	})
-	if err == nil && tr.n < cp.size {
-		err = &CorruptError{segmentName(t.segment), t.offset, tr.n, "fewer records than the last checkpoint states"}
-	}
-	return t, err
 }
 
 // recover makes what was found the durable state to write on from.
@@ -538,6 +518,4 @@ func (l *Ledger) Scan(from uint64) iter.Seq2[Entry, error] {
 }
 
 // Entry gives one durable record; [ErrNotFound] if there is none yet.
-func (l *Ledger) Entry(seq uint64) (Entry, error) {
-	return entry(l.fs, l.dir, seq, l.size.Load())
-}
+func (l *Ledger) Entry(seq uint64) (Entry, error) { return first(seq, l.Scan(seq)) }

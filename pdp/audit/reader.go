@@ -2,6 +2,7 @@ package audit
 
 import (
 	"archive/tar"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -47,15 +50,12 @@ func entries(fsys fileSystem, dir string, from, to, least uint64, yield func(Ent
 
 var errDone = errors.New("done")
 
-func entry(fsys fileSystem, dir string, seq, size uint64) (found Entry, err error) {
-	if seq >= size {
-		return Entry{}, fmt.Errorf("%w: %s", ErrNotFound, ID(seq))
+// first gives the first of some entries, which should be at seq.
+func first(seq uint64, some iter.Seq2[Entry, error]) (Entry, error) {
+	for e, err := range some {
+		return e, err
 	}
-	entries(fsys, dir, seq, seq+1, seq+1, func(e Entry, eerr error) bool {
-		found, err = e, eerr
-		return false
-	})
-	return found, err
+	return Entry{}, fmt.Errorf("%w: %s", ErrNotFound, ID(seq))
 }
 
 // Reader reads a ledger's folder offline, or beside the process that writes it.
@@ -67,6 +67,7 @@ func entry(fsys fileSystem, dir string, seq, size uint64) (found Entry, err erro
 type Reader struct {
 	fs  fileSystem
 	dir string
+	v   note.Verifier
 	cp  checkpoint
 }
 
@@ -88,7 +89,7 @@ func openReader(fsys fileSystem, dir, verifier string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{fsys, dir, cp}, nil
+	return &Reader{fsys, dir, v, cp}, nil
 }
 
 func newVerifier(verifier string) (note.Verifier, error) {
@@ -111,15 +112,7 @@ func (r *Reader) From(seq uint64) iter.Seq2[Entry, error] {
 }
 
 // Entry gives one record; [ErrNotFound] if there is none (yet).
-func (r *Reader) Entry(seq uint64) (Entry, error) {
-	found := Entry{}
-	err := fmt.Errorf("%w: %s", ErrNotFound, ID(seq))
-	entries(r.fs, r.dir, seq, seq+1, min(r.cp.size, seq+1), func(e Entry, eerr error) bool {
-		found, err = e, eerr
-		return false
-	})
-	return found, err
-}
+func (r *Reader) Entry(seq uint64) (Entry, error) { return first(seq, r.From(seq)) }
 
 // Report is what [Verify] established.
 type Report struct {
@@ -128,100 +121,157 @@ type Report struct {
 	CheckpointSize uint64 // records that the last checkpoint covers
 	Tail           uint64 // records after it, which nobody has signed yet
 	Anchored       bool   // whether an outside checkpoint of at least one record agreed
-	AnchorSize     uint64 // records that it covers; a forger without it could have rewritten the rest
+	AnchorSize     uint64 // records that the longest one covers; a forger without it could have rewritten the rest
 }
 
-// String says it in words, "self-consistent, not anchored" included.
+// String says it in words, and what could not be known.
 func (r Report) String() string {
 	s := fmt.Sprintf("%d records, root %s, %d after the last checkpoint: ", r.Records, r.Root, r.Tail)
-	if r.Anchored {
-		return s + fmt.Sprintf("consistent with the anchor at %d", r.AnchorSize)
+	if !r.Anchored {
+		return s + "self-consistent, not anchored: whoever holds the signing key could have rewritten any record, " +
+			"or cut the ledger back to an earlier state, and this folder alone cannot show it"
 	}
-	return s + "self-consistent, not anchored"
+	s += fmt.Sprintf("consistent with the outside checkpoint at %d", r.AnchorSize)
+	if rest := r.Records - r.AnchorSize; rest > 0 {
+		s += fmt.Sprintf("; the %d records after it are self-consistent, not anchored", rest)
+	}
+	return s
 }
 
 // Verify reads every record again, hashes it, and compares the root with every
-// checkpoint in the ledger's folder and with the anchor: a checkpoint that was
-// kept where the ledger's owner could not change it, or nil. Whoever holds the
-// signing key can rewrite a ledger and sign it anew; only an anchor shows that.
+// checkpoint in the ledger's folder and with those from outside: of any size,
+// signed by the ledger's key, and kept where the ledger's owner could not change
+// them. Whoever holds the signing key can rewrite a ledger and sign it anew;
+// only a checkpoint from outside shows that.
 //
 // It needs the public key only, creates nothing, and may run beside the writer.
-// Damage, and an anchor that the ledger contradicts, is a [*CorruptError]. An
-// anchor that the key did not sign is another error.
-func Verify(dir, verifier string, anchor []byte) (Report, error) {
-	return verify(osFS{}, dir, verifier, anchor)
+// Damage, an outside checkpoint that the ledger contradicts, and one that
+// another key signed under the ledger's name, is a [*CorruptError]. An outside
+// checkpoint of something else is another error.
+func Verify(dir, verifier string, outside ...[]byte) (Report, error) {
+	return verify(osFS{}, dir, verifier, outside...)
 }
 
-func verify(fsys fileSystem, dir, verifier string, anchor []byte) (Report, error) {
+func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Report, err error) {
 	v, err := newVerifier(verifier)
 	if err != nil {
-		return Report{}, err
+		return rep, err
 	}
-	var fixed checkpoint
-	if anchor != nil {
-		if fixed, err = openCheckpoint(anchor, v); err != nil {
-			return Report{}, fmt.Errorf("audit: anchor: %w", err)
+	var anchors []checkpoint
+	for _, msg := range outside {
+		cp, err := openAnchor(msg, v)
+		if err != nil {
+			return rep, err
 		}
+		anchors = append(anchors, cp)
+		rep.AnchorSize = max(rep.AnchorSize, cp.size)
 	}
+	slices.SortFunc(anchors, func(a, b checkpoint) int { return cmp.Compare(a.size, b.size) })
 	f, err := openCheckpoints(fsys, dir, os.O_RDONLY)
 	if err != nil {
-		return Report{}, err
+		return rep, err
 	}
 	defer f.Close()
 	size, err := f.Size() // before the records, which may grow past it
 	if err != nil {
-		return Report{}, err
+		return rep, err
 	}
 	cps := newCheckpoints(f, 0, size, v)
-	next, err := cps.next()
-	if err == io.EOF || errors.Is(err, errTorn) {
+	own := func() (checkpoint, error) {
+		cp, err := cps.next()
+		if errors.Is(err, errTorn) {
+			err = io.EOF
+		}
+		return cp, err
+	}
+	var tr tree
+	_, err = hashAll(fsys, dir, &tr, claim{"a checkpoint", own}, claim{"the outside checkpoint", list(anchors)})
+	if err == nil && !cps.any {
 		err = cps.corrupt("no checkpoint")
 	}
 	if err != nil {
 		return Report{}, err
 	}
-	var tr tree
-	var last uint64
-	more := true
-	// check compares the tree as it stands with all that states its size.
-	check := func() error {
-		for more && next.size == tr.n {
-			if next.root != tr.root() {
-				return cps.corrupt(fmt.Sprintf("the root at %d differs from the checkpoint", tr.n))
-			}
-			last = tr.n
-			next, err = cps.next()
-			if err == io.EOF || errors.Is(err, errTorn) {
-				more, err = false, nil
-			}
-			if err != nil {
-				return err
-			}
+	rep.Anchored, rep.CheckpointSize = rep.AnchorSize > 0, cps.last
+	rep.Records, rep.Root, rep.Tail = tr.n, tr.root().String(), tr.n-cps.last
+	return rep, nil
+}
+
+// claim is what somebody states about a ledger: checkpoints by rising size,
+// until io.EOF.
+type claim struct {
+	by   string
+	next func() (checkpoint, error)
+}
+
+func list(cps []checkpoint) func() (checkpoint, error) {
+	return func() (cp checkpoint, err error) {
+		if len(cps) == 0 {
+			return cp, io.EOF
 		}
-		if anchor != nil && fixed.size == tr.n && fixed.root != tr.root() {
-			return &CorruptError{"anchor", 0, tr.n, "the root differs from the anchor"}
+		cp, cps = cps[0], cps[1:]
+		return cp, nil
+	}
+}
+
+// hashAll reads all records into the tree, and holds every claim against it.
+func hashAll(fsys fileSystem, dir string, tr *tree, claims ...claim) (tail, error) {
+	stated := make([]*checkpoint, len(claims)) // the next of each claim, nil after its last
+	advance := func(i int) error {
+		cp, err := claims[i].next()
+		if stated[i] = &cp; err == io.EOF {
+			stated[i], err = nil, nil
+		}
+		return err
+	}
+	check := func() error {
+		for i, cp := range stated {
+			for ; cp != nil && cp.size <= tr.n; cp = stated[i] {
+				if cp.root != tr.root() {
+					return &CorruptError{segmentName((max(tr.n, 1) - 1) / segmentSize * segmentSize), 0, tr.n, "the root differs from " + claims[i].by}
+				}
+				if err := advance(i); err != nil {
+					return err
+				}
+			}
 		}
 		return nil
 	}
+	for i := range claims {
+		if err := advance(i); err != nil {
+			return tail{}, err
+		}
+	}
 	if err := check(); err != nil {
-		return Report{}, err
+		return tail{}, err
 	}
 	t, err := scan(fsys, dir, 0, func(f frame) error {
 		tr.push(tlog.RecordHash(f.body))
 		return check()
 	})
-	switch {
-	case err != nil:
-		return Report{}, err
-	case more:
-		return Report{}, &CorruptError{segmentName(t.segment), t.offset, tr.n, "fewer records than a checkpoint states"}
-	case anchor != nil && fixed.size > tr.n:
-		return Report{}, &CorruptError{segmentName(t.segment), t.offset, tr.n, "fewer records than the anchor states"}
+	for i, cp := range stated {
+		if cp != nil && err == nil {
+			err = &CorruptError{segmentName(t.segment), t.offset, tr.n, "fewer records than " + claims[i].by + " states"}
+		}
 	}
-	return Report{
-		Records: tr.n, Root: tr.root().String(), CheckpointSize: last, Tail: tr.n - last,
-		Anchored: fixed.size > 0, AnchorSize: fixed.size,
-	}, nil
+	return t, err
+}
+
+// anchorName stands for the segment in errors about outside checkpoints.
+const anchorName = "outside checkpoint"
+
+// openAnchor opens a checkpoint from outside. One of another key and the same
+// name is of another ledger that goes by this one's name.
+func openAnchor(msg []byte, v note.Verifier) (checkpoint, error) {
+	cp, err := openCheckpoint(msg, v)
+	switch {
+	case err == nil:
+	case strings.HasPrefix(string(msg), v.Name()+"\n"):
+		err = &CorruptError{anchorName, 0, 0, "it bears this ledger's name, and the ledger's key did not sign it"}
+	default:
+		err = fmt.Errorf("audit: outside checkpoint: %w", err)
+	}
+	return cp, err
 }
 
 // CopyTo writes a tar of the ledger as it is durable now: the segments, and the

@@ -48,7 +48,7 @@ func (n *memNode) frames() (out [][]byte) {
 // refused reports whether all who read the ledger see that it is damaged:
 // Verify, and Open, which must not change anything either.
 func refused(m *memFS, verifier string) error {
-	if rep, err := verify(m, memLedger, verifier, nil); !errors.Is(err, ErrCorrupt) {
+	if rep, err := verify(m, memLedger, verifier); !errors.Is(err, ErrCorrupt) {
 		return fmt.Errorf("verify: %+v, %v", rep, err)
 	}
 	m.before = func(op, name string) error { return fmt.Errorf("open changes %s", name) }
@@ -81,7 +81,7 @@ func TestEveryBit(t *testing.T) {
 		total += len(data)
 		for bit := 0; bit < len(data)*8; bit += step {
 			data[bit/8] ^= 1 << (bit % 8)
-			if rep, err := verify(m, memLedger, k.verifier, nil); err == nil {
+			if rep, err := verify(m, memLedger, k.verifier); err == nil {
 				t.Errorf("bit %d of %s: %+v", bit, name, rep)
 			}
 			if bit%61 == 0 {
@@ -93,7 +93,7 @@ func TestEveryBit(t *testing.T) {
 			flips++
 		}
 	}
-	if _, err := verify(m, memLedger, k.verifier, nil); err != nil {
+	if _, err := verify(m, memLedger, k.verifier); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d flips in %d bytes", flips, total)
@@ -180,7 +180,7 @@ func TestTornTail(t *testing.T) {
 		m := crash.clone()
 		n := m.seg(0)
 		n.data = n.data[:whole-cut]
-		if rep, err := verify(m, memLedger, k.verifier, nil); err != nil || rep.Records != 3 || rep.Tail != 2 {
+		if rep, err := verify(m, memLedger, k.verifier); err != nil || rep.Records != 3 || rep.Tail != 2 {
 			t.Fatalf("cut %d: a reader says %+v, %v", cut, rep, err)
 		}
 		r, err := openReader(m, memLedger, k.verifier)
@@ -204,7 +204,7 @@ func TestTornTail(t *testing.T) {
 			t.Fatal(seq, err)
 		}
 		l.Close()
-		if rep, err := verify(m, memLedger, k.verifier, nil); err != nil || rep.Records != 4 || rep.Tail != 0 {
+		if rep, err := verify(m, memLedger, k.verifier); err != nil || rep.Records != 4 || rep.Tail != 0 {
 			t.Fatal(rep, err)
 		}
 	}
@@ -212,7 +212,7 @@ func TestTornTail(t *testing.T) {
 	for cut := 1; cut < len(m.cps().data)/3; cut++ {
 		m := m.clone()
 		m.cps().data = m.cps().data[:len(m.cps().data)-cut]
-		if _, err := verify(m, memLedger, k.verifier, nil); err != nil {
+		if _, err := verify(m, memLedger, k.verifier); err != nil {
 			t.Fatalf("checkpoint cut by %d: %v", cut, err)
 		}
 		if err := checkAcked(m, nil); err != nil {
@@ -315,7 +315,7 @@ func TestTamper(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := verify(m, memLedger, k.verifier, nil); err != nil {
+	if _, err := verify(m, memLedger, k.verifier); err != nil {
 		t.Error(err)
 	}
 	var corrupt *CorruptError
@@ -327,7 +327,7 @@ func TestTamper(t *testing.T) {
 	for _, n := range []uint64{0, 4, 8, 12} {
 		delete(c.current, filepath.Join(memLedger, segmentName(n)))
 	}
-	if _, err := verify(c, memLedger, k.verifier, nil); err == nil || errors.Is(err, ErrCorrupt) {
+	if _, err := verify(c, memLedger, k.verifier); err == nil || errors.Is(err, ErrCorrupt) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
@@ -358,7 +358,7 @@ func TestAnchor(t *testing.T) {
 		}
 	}
 	// Rolled back to an earlier state, whole and signed.
-	if rep, err := verify(before, memLedger, k.verifier, nil); err != nil || rep.Anchored {
+	if rep, err := verify(before, memLedger, k.verifier); err != nil || rep.Anchored {
 		t.Fatal(rep, err)
 	}
 	if _, err := verify(before, memLedger, k.verifier, anchor); !errors.Is(err, ErrCorrupt) {
@@ -384,9 +384,24 @@ func TestAnchor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, a := range [][]byte{{}, []byte("x"), foreign.note, bytes.Replace(anchor, []byte("13"), []byte("12"), 1)} {
+	for _, a := range [][]byte{nil, {}, []byte("x"), bytes.Replace(anchor, []byte("ward.ex"), []byte("ware.ex"), 2)} {
 		if _, err := verify(m, memLedger, k.verifier, a); err == nil || errors.Is(err, ErrCorrupt) {
 			t.Errorf("anchor %q: %v", a, err)
+		}
+	}
+	// But one under the ledger's own name says that there are two.
+	for _, a := range [][]byte{foreign.note, bytes.Replace(anchor, []byte("13"), []byte("12"), 1)} {
+		if _, err := verify(m, memLedger, k.verifier, a); !errors.As(err, &corrupt) || corrupt.Segment != anchorName {
+			t.Errorf("anchor %q: %v", a, err)
+		}
+	}
+	// Any number of them, in any order: each is compared.
+	if rep, err := verify(m, memLedger, k.verifier, anchor, old, old); err != nil || rep.AnchorSize != 13 {
+		t.Error(rep, err)
+	}
+	for _, as := range [][][]byte{{old, anchor}, {anchor, old}} {
+		if _, err := verify(before, memLedger, k.verifier, as...); !errors.As(err, &corrupt) || corrupt.Seq != 13 {
+			t.Errorf("rewritten, two anchors: %v", err)
 		}
 	}
 }

@@ -106,7 +106,7 @@ func (c *Client) Run(ctx context.Context, every time.Duration) {
 		case ctx.Err() != nil:
 			return
 		case now.Diverged:
-			c.log.Error("INTEGRITY: the ledger does not continue what the witness has seen of it", "witness", now.Witness, "seen", now.Size)
+			c.log.Error("INTEGRITY: the ledger does not continue what the witness has seen of it", "witness", now.Witness)
 		case err != nil && now.Error != before:
 			c.log.Warn("the witness has not cosigned", "witness", now.Witness, "error", now.Error)
 		}

@@ -64,7 +64,7 @@ func (w *witnessing) start(address string) {
 	if err := json.NewDecoder(pipe).Decode(&line); err != nil {
 		w.t.Fatal(err)
 	}
-	go io.Copy(io.Discard, pipe)
+	go func() { _, _ = io.Copy(io.Discard, pipe) }()
 	w.url = "http://" + line.Address
 }
 
@@ -384,6 +384,7 @@ func TestServerIsWitnessed(t *testing.T) {
 		t.Helper()
 		var st admin.Status
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			st = admin.Status{} // what is absent is not what it was
 			if err := i.admin().Get(t.Context(), "/v1/status", &st); err != nil {
 				t.Fatal(err)
 			}
@@ -391,7 +392,7 @@ func TestServerIsWitnessed(t *testing.T) {
 				break
 			}
 			if time.Now().After(end) {
-				t.Fatalf("%s: %+v", want, st.Witnesses)
+				t.Fatalf("%s: %+v\n%s", want, st.Witnesses, r.log)
 			}
 		}
 		if out, _ := i.run(0, "", "status"); !strings.Contains(out, want) || !st.Ready {

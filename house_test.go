@@ -55,9 +55,10 @@ var house = map[string]room{
 	"adapters/authzen":             {imports: []string{"pdp/authz", "adapters/hosts", "adapters/jsonbody"}, tests: []string{"adapters/authzen/authzentest"}},
 	"adapters/authzen/authzentest": {},                                                                                                                                                           // the certification suite, for any server
 	"adapters/delegation":          {imports: []string{"pdp", "pdp/authz", "hierarchy", "adapters/hosts", "adapters/jsonbody"}, tests: []string{"pdp/audit", "policies", "hierarchy/storetest"}}, // people ask for facts here, so it knows the core that makes them
-	"adapters/admin":               {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "policies"}, tests: []string{"hierarchy/boltstore", "hierarchy/storetest"}},
-	"adapters/webhook":             {}, // events to another system: a wire protocol of its own, that knows nothing of Ward
-	"cli":                          {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "hierarchy/boltstore", "policies", "adapters/authzen", "adapters/delegation", "adapters/admin", "adapters/webhook"}, homes: []string{cobra, yaml}, tests: []string{"adapters/authzen/authzentest", "hierarchy/storetest", scripts}},
+	"adapters/admin":               {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "policies", "adapters/witness"}, tests: []string{"hierarchy/boltstore", "hierarchy/storetest"}},
+	"adapters/witness":             {imports: []string{"pdp/audit"}}, // checkpoints seen by somebody else: the proofs are the ledger's, the protocol is not
+	"adapters/webhook":             {},                               // events to another system: a wire protocol of its own, that knows nothing of Ward
+	"cli":                          {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "hierarchy/boltstore", "policies", "adapters/authzen", "adapters/delegation", "adapters/admin", "adapters/webhook", "adapters/witness"}, homes: []string{cobra, yaml}, tests: []string{"adapters/authzen/authzentest", "hierarchy/storetest", scripts}},
 	"cmd/ward":                     {imports: []string{"cli"}},
 }
 

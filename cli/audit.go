@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -20,7 +19,8 @@ import (
 func newAuditCommand(a *app) *cobra.Command {
 	return group("audit", "The ledger: find, show and verify records",
 		"  ward audit find --person Person:leo\n  ward audit verify --anchor checkpoint.txt",
-		newAuditShowCommand(a), newAuditFindCommand(a), newAuditVerifyCommand(a))
+		newAuditShowCommand(a), newAuditFindCommand(a), newAuditVerifyCommand(a),
+		newAuditProveCommand(a), newAuditConsistencyCommand(a))
 }
 
 func parseRecord(s string) (uint64, error) {
@@ -205,71 +205,6 @@ func writeLine(w io.Writer, l pdp.Line) {
 		what = append(what, fmt.Sprintf("%s %s %s", it.Effect, it.Action, it.Code))
 	}
 	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Record, l.Time, l.Kind, l.Caller, strings.Join(what, "; "))
-}
-
-func newAuditVerifyCommand(a *app) *cobra.Command {
-	var anchorFiles []string
-	var ledger, verifier string
-	c := &cobra.Command{
-		Use:   "verify",
-		Short: "Check every record against the signed checkpoints",
-		Long: `Reads every record, hashes it, and compares the tree with every checkpoint in
-the ledger's folder, and with the anchor: a checkpoint that was kept where this
-machine could not change it. Without an anchor the ledger proves only that it
-agrees with itself.
-
---ledger and --verifier check a folder that was handed over, with the public
-key alone. Exit code 7 when anything is not as it was written.`,
-		Example: `  ward audit verify
-  ward audit verify --anchor checkpoint.txt
-  ward audit verify --ledger ./case/ledger --verifier "$(cat verifier.txt)"`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			var anchors [][]byte
-			for _, file := range anchorFiles {
-				anchor, err := a.readInput(file)
-				if err != nil {
-					return err
-				}
-				anchors = append(anchors, anchor)
-			}
-			if (ledger == "") != (verifier == "") {
-				return failf(exitFailure, "", "--ledger and --verifier go together")
-			}
-			if ledger == "" {
-				e, err := a.openEvidence(cmd.Context(), false)
-				if err != nil {
-					return err
-				}
-				defer func() { err = errors.Join(err, e.close()) }()
-				ledger, verifier = e.ledger, e.keys.Verifier()
-			} else if _, serr := os.Stat(ledger); serr != nil {
-				return failf(exitFailure, "", "there is no ledger at %s", ledger)
-			}
-			report, err := audit.Verify(ledger, verifier, anchors...)
-			var corrupt *audit.CorruptError
-			if errors.As(err, &corrupt) {
-				return failf(exitIntegrity, "keep the folder as it is; records before this one are intact", "the ledger is not as it was written: %s", trim(corrupt))
-			}
-			if err != nil {
-				return err
-			}
-			out := struct {
-				Records        uint64 `json:"records"`
-				Root           string `json:"root"`
-				CheckpointSize uint64 `json:"checkpointSize"`
-				Tail           uint64 `json:"tail"`
-				Anchored       bool   `json:"anchored"`
-				AnchorSize     uint64 `json:"anchorSize,omitempty"`
-				Text           string `json:"text"`
-			}{report.Records, report.Root, report.CheckpointSize, report.Tail, report.Anchored, report.AnchorSize, report.String()}
-			return a.show(out, func(w io.Writer) { fmt.Fprintln(w, out.Text) })
-		},
-	}
-	c.Flags().StringArrayVar(&anchorFiles, "anchor", nil, "`file` with a checkpoint that was kept elsewhere, of any age; may be given again")
-	c.Flags().StringVar(&ledger, "ledger", "", "ledger `folder` that was handed over")
-	c.Flags().StringVar(&verifier, "verifier", "", "its public `key`")
-	return c
 }
 
 // replayed is one line of `ward replay`.

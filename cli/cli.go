@@ -138,7 +138,7 @@ found, 7 integrity failure.`,
 	add(newInitCommand(a), newServeCommand(a), newStatusCommand(a), newDoctorCommand(a), newDemoCommand(a))
 	add(newCanCommand(a), newWhatCommand(a), newWhoCommand(a), newExplainCommand(a), newReplayCommand(a))
 	add(newHierarchyCommand(a), newRoleCommand(a), newModuleCommand(a), newSettingCommand(a), newGrantCommand(a), newLinkCommand(a), newEmergencyCommand(a))
-	add(newPolicyCommand(a), newAuditCommand(a), newVersionCommand(a), newCompletionCommand(root))
+	add(newPolicyCommand(a), newAuditCommand(a), newWitnessCommand(a), newVersionCommand(a), newCompletionCommand(root))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true, Example: "  ward --help"})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -35,6 +35,7 @@ type config struct {
 	drain      time.Duration
 	callers    []callerConfig
 	webhook    webhookConfig
+	witnesses  []witnessConfig
 	clock      func() time.Time // nil is the machine's; no file can set it
 }
 
@@ -420,6 +421,7 @@ func readConfig(path string, text []byte) (*config, error) {
 		}),
 		"callers": func(n *yaml.Node) { c.readCallers(r, n) },
 		"webhook": func(n *yaml.Node) { c.readWebhook(r, n) },
+		"witness": func(n *yaml.Node) { c.readWitnesses(r, n) },
 	})
 	if r.err != nil {
 		return nil, r.err

@@ -202,7 +202,7 @@ func (a *app) client(ctx context.Context) (*admin.Client, error) {
 			a.say("recovered: a torn tail of %d bytes was cut off and kept as %s", cut, a.kernel.recovery.Kept)
 		}
 	}
-	h, err := a.kernel.handler(nil, nil, a.cfg.data)
+	h, err := a.kernel.handler(nil, nil, nil, a.cfg.data)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/ward-authz/ward/adapters/admin"
 	"github.com/ward-authz/ward/adapters/authzen"
 	"github.com/ward-authz/ward/adapters/delegation"
+	"github.com/ward-authz/ward/adapters/witness"
 	"github.com/ward-authz/ward/pdp/authz"
 )
 
@@ -70,9 +71,9 @@ const (
 )
 
 // handler is the admin door of a kernel.
-func (k *kernel) handler(ready func() error, log *slog.Logger, temp string) (http.Handler, error) {
+func (k *kernel) handler(ready func() error, witnesses func() []witness.Status, log *slog.Logger, temp string) (http.Handler, error) {
 	return admin.New(admin.Config{PDP: k.pdp, Store: k.store, Ledger: k.ledger, Keys: k.keys,
-		Temp: temp, Ready: ready, Version: version(), Log: log})
+		Temp: temp, Ready: ready, Witnesses: witnesses, Version: version(), Log: log})
 }
 
 // server is `ward serve` at work.
@@ -83,6 +84,7 @@ type server struct {
 	draining atomic.Bool
 	refused  atomic.Int64
 	servers  []*http.Server
+	clients  []*witness.Client
 	sockets  []string
 	failed   chan error
 }
@@ -115,6 +117,11 @@ func (s *server) run(stop <-chan os.Signal) error {
 		return err
 	}
 	defer events()
+	witnessed, err := s.startWitnesses()
+	if err != nil {
+		return err
+	}
+	defer witnessed()
 	attrs, err := s.listen()
 	if err != nil {
 		return err
@@ -164,7 +171,7 @@ func (s *server) ready() error {
 
 // listen opens the doors and returns what to log about them.
 func (s *server) listen() ([]any, error) {
-	h, err := s.kernel.handler(s.ready, s.log, s.cfg.data)
+	h, err := s.kernel.handler(s.ready, s.witnesses, s.log, s.cfg.data)
 	if err != nil {
 		return nil, err
 	}
@@ -428,6 +435,19 @@ signature or end soon. The checkpoint in -o json is signed; kept elsewhere, it a
 				if n := st.Waiting; n != nil {
 					rows(w, "emergencies", fmt.Sprintf("%d open, %d not reviewed", n.OpenEmergencies, n.UnreviewedEmergencies),
 						"grants", fmt.Sprintf("%d requested, %d that end within 7 days", n.RequestedGrants, n.EndingGrants))
+				}
+				for _, x := range st.Witnesses {
+					text := fmt.Sprintf("%s has cosigned %d records, at %s", x.Witness, x.Size, x.Seen.Format(time.RFC3339))
+					switch {
+					case x.Diverged:
+						text = fmt.Sprintf("INTEGRITY: %s has seen another history of this ledger, or a longer one", x.Witness)
+					case x.Size == 0 && x.Seen.IsZero():
+						text = x.Witness + " has cosigned nothing yet"
+					}
+					if x.Error != "" && !x.Diverged {
+						text += "; now " + x.Error
+					}
+					rows(w, "witness", text)
 				}
 				for _, m := range st.Imports {
 					rows(w, "open import", m)

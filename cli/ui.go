@@ -113,7 +113,7 @@ func explainError(err error) (code int, text, hint string) {
 // trim makes one line, lower case, without the names of packages.
 func trim(err error) string {
 	s := strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; "))
-	for _, p := range []string{"audit: ", "pdp: ", "store: ", "admin: "} {
+	for _, p := range []string{"audit: ", "pdp: ", "store: ", "admin: ", "witness: "} {
 		s = strings.TrimPrefix(s, p)
 	}
 	return s

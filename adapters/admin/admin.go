@@ -75,6 +75,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/ward-authz/ward/adapters/witness"
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp"
 	"github.com/ward-authz/ward/pdp/audit"
@@ -97,6 +98,9 @@ type Config struct {
 	Temp string
 	// Ready says why the server should get no requests; nil means PDP.Ready.
 	Ready func() error
+	// Witnesses says how far the ledger's witnesses have followed, for status;
+	// nil means that there are none.
+	Witnesses func() []witness.Status
 	// Version of the program, for status.
 	Version string
 	// Log gets faults, by code and place, never with values of a request; nil

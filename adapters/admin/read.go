@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"github.com/ward-authz/ward/adapters/witness"
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp"
 	"github.com/ward-authz/ward/pdp/audit"
@@ -510,6 +511,8 @@ type Status struct {
 	Imports    []string `json:"imports,omitempty"` // open ones
 	// Overlays are those in force, by tenant.
 	Overlays []OverlayInForce `json:"overlays,omitempty"`
+	// Witnesses say how far each has followed the ledger; see package witness.
+	Witnesses []witness.Status `json:"witnesses,omitempty"`
 	// Waiting counts what waits for somebody; absent when the clock cannot be
 	// trusted.
 	Waiting *Waiting `json:"waiting,omitempty"`
@@ -526,6 +529,9 @@ func (h *Handler) status(r *http.Request, _ Who) (any, error) {
 		out.Ready, out.Code, out.Reason = false, authz.Code(e.Code), e.Message
 	}
 	out.Overlays = overlays(h.PDP.View(0, 0))
+	if h.Witnesses != nil {
+		out.Witnesses = h.Witnesses()
+	}
 	if now, err := h.PDP.Now(); err == nil {
 		if out.Waiting, err = waiting(r.Context(), h.PDP.View(now, 0)); err != nil {
 			return nil, err

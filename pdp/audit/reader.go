@@ -92,10 +92,13 @@ func openReader(fsys fileSystem, dir, verifier string) (*Reader, error) {
 	return &Reader{fsys, dir, v, cp}, nil
 }
 
+// ErrVerifier: the text is not a ledger's public key.
+var ErrVerifier = errors.New("audit: not a verifier key")
+
 func newVerifier(verifier string) (note.Verifier, error) {
 	v, err := note.NewVerifier(verifier)
 	if err != nil {
-		return nil, errors.New("audit: not a verifier key")
+		return nil, ErrVerifier
 	}
 	return v, nil
 }

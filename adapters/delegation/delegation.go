@@ -132,10 +132,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime"
 	"strings"
 
 	"github.com/ward-authz/ward/adapters/hosts"
+	"github.com/ward-authz/ward/adapters/panics"
 	"github.com/ward-authz/ward/pdp"
 	"github.com/ward-authz/ward/pdp/authz"
 )
@@ -229,7 +229,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := &reply{w: w}
 	defer func() {
 		if v := recover(); v != nil {
-			d.log.Error("delegation: panic while answering", "type", fmt.Sprintf("%T", v), "at", panicPlace())
+			panics.Log(d.log, "delegation", v)
 			if !out.started {
 				out.fail(&authz.Error{Kind: authz.Outage, Code: DoorFailed})
 			}
@@ -352,18 +352,4 @@ func allowed(e endpoint) string {
 		}
 	}
 	return strings.Join(methods, ", ")
-}
-
-// panicPlace names the functions and lines of a panic, without arguments.
-func panicPlace() string {
-	var pcs [16]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	var b strings.Builder
-	for {
-		f, more := frames.Next()
-		fmt.Fprintf(&b, "%s:%d ", f.Function, f.Line)
-		if !more {
-			return strings.TrimSpace(b.String())
-		}
-	}
 }

@@ -114,7 +114,7 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 			e.Valid.To = hierarchy.Forever
 		}
 		d := deed{asks: []*asked{p.question(w, a, ActionRequestGrant, policies.KindGrant, id, &e)},
-			veiled: g.Subject.Type == hierarchy.PersonType && !overlap(view.Merged(g.Subject), view.Persons(who))}
+			veiled: !who.IsZero() && g.Subject.Type == hierarchy.PersonType && !overlap(view.Merged(g.Subject), view.Persons(who))}
 		giver := g.Subject
 		if g.Parent != "" {
 			// A grant that is not theirs is to them as if it were not.

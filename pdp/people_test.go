@@ -262,11 +262,15 @@ func TestAStrangerLearnsNothing(t *testing.T) {
 	} {
 		deniedWith(t, c.name, ask(c.user, c.subject, c.coverage, ""), authz.UnknownResource)
 	}
+	unknown := parents("step-parent", "Person:leo") // without a co-signer, which is not told
+	unknown.Grant.Grantee, unknown.Grant.Scope.Coverage.Key = hierarchy.ID{Type: "User", Key: "stan"}, "ada"
+	_, err := s.p.RequestGrant(context.Background(), asking("stan"), unknown)
+	deniedWith(t, "what the facts would refuse too", err, authz.UnknownResource)
 	must(t, ask("stan", "Person:ada", "ada", ""))
 	// The subject is told why.
 	q := parents("guardian", "Person:ada")
 	q.Grant.Grantee = hierarchy.ID{Type: "User", Key: "stan"}
-	_, err := s.p.RequestGrant(context.Background(), asking("ada"), q)
+	_, err = s.p.RequestGrant(context.Background(), asking("ada"), q)
 	deniedWith(t, "her own", err, authz.Denied)
 
 	// Others' grants are as if they were not.

@@ -52,9 +52,10 @@ var house = map[string]room{
 	"pdp":                          {imports: []string{"pdp/authz", "hierarchy", "policies", "pdp/audit"}, tests: []string{"hierarchy/storetest", "hierarchy/boltstore", "policies/officialtest", cedar}},
 	"adapters/hosts":               {imports: []string{"pdp/authz"}}, // the Host check, against DNS rebinding: every HTTP door needs the same
 	"adapters/jsonbody":            {imports: []string{"pdp/authz"}}, // one strict reader of bodies: doors that read differently can be played against each other
-	"adapters/authzen":             {imports: []string{"pdp/authz", "adapters/hosts", "adapters/jsonbody"}, tests: []string{"adapters/authzen/authzentest"}},
-	"adapters/authzen/authzentest": {},                                                                                                                                                           // the certification suite, for any server
-	"adapters/delegation":          {imports: []string{"pdp", "pdp/authz", "hierarchy", "adapters/hosts", "adapters/jsonbody"}, tests: []string{"pdp/audit", "policies", "hierarchy/storetest"}}, // people ask for facts here, so it knows the core that makes them
+	"adapters/panics":              {},                               // what a door logs of a panic: its place, and never its value
+	"adapters/authzen":             {imports: []string{"pdp/authz", "adapters/hosts", "adapters/jsonbody", "adapters/panics"}, tests: []string{"adapters/authzen/authzentest"}},
+	"adapters/authzen/authzentest": {},                                                                                                                                                                              // the certification suite, for any server
+	"adapters/delegation":          {imports: []string{"pdp", "pdp/authz", "hierarchy", "adapters/hosts", "adapters/jsonbody", "adapters/panics"}, tests: []string{"pdp/audit", "policies", "hierarchy/storetest"}}, // people ask for facts here, so it knows the core that makes them
 	"adapters/admin":               {imports: []string{"pdp", "pdp/authz", "pdp/audit", "hierarchy", "policies", "adapters/witness"}, tests: []string{"hierarchy/boltstore", "hierarchy/storetest"}},
 	"adapters/witness":             {imports: []string{"pdp/audit"}}, // checkpoints seen by somebody else: the proofs are the ledger's, the protocol is not
 	"adapters/webhook":             {},                               // events to another system: a wire protocol of its own, that knows nothing of Ward

@@ -80,11 +80,12 @@ callers:
 		}
 	}
 	lab("sue", `"no_standing"`)
-	send("user:ada", "POST", "/v1/grants", `{"id":"g-1","type":"adult-proxy","subject":"Person:ada","grantee":"User:sue","scope":{"capabilities":["lab.view"]}}`, 201, `"state":"active"`)
+	proxy := send("user:ada", "POST", "/v1/grants", `{"key":"k-1","type":"adult-proxy","subject":"Person:ada","grantee":"User:sue","scope":{"capabilities":["lab.view"]}}`, 201, `"state":"active"`)
 	lab("sue", `"decision":true`)
-	send("user:sue", "GET", "/v1/grants", "", 200, `"id":"g-1"`)
-	send("user:erik", "GET", "/v1/grants/g-1", "", 404, `"unknown_resource"`)
-	send("user:ada", "DELETE", "/v1/grants/g-1", "", 200, `"state":"revoked"`)
+	grant, _ := proxy["id"].(string)
+	send("user:sue", "GET", "/v1/grants", "", 200, `"id":"`+grant+`"`)
+	send("user:erik", "GET", "/v1/grants/"+grant, "", 404, `"unknown_resource"`)
+	send("user:ada", "DELETE", "/v1/grants/"+grant, "", 200, `"state":"revoked"`)
 	lab("sue", `"grant_ended"`)
 	opened := send("user:erik", "POST", "/v1/emergencies", `{"node":"Patient:general/ada","reason":"unconscious","text":"found in the hall"}`, 201, `"notify-privacy"`)
 	lab("erik", `"decision":true`)
@@ -114,7 +115,7 @@ callers:
 	if err := r.stop(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
-	for _, secret := range []string{"ada", "sue", "erik", "found", "g-1", id} {
+	for _, secret := range []string{"ada", "sue", "erik", "found", "k-1", grant, id} {
 		if strings.Contains(strings.ReplaceAll(r.log.String(), i.dir, ""), secret) {
 			t.Errorf("the log holds %q:\n%s", secret, r.log)
 		}

@@ -192,7 +192,7 @@ func (d *demo) scenes() {
 	d.scene("3", "The clock strikes twelve", "The same request. No policy, fact or job has changed; Leo has come of age.")
 	d.run(lab, exitDeny)
 	d.say("Leo lets her act for him as an adult, in the patient portal. The pack decides whether he may.")
-	d.ask("user:leo", "/v1/grants", `{"id":"g-proxy","type":"adult-proxy","subject":"Person:leo","grantee":"User:mia","scope":{"capabilities":["lab.view"]}}`)
+	d.ask("user:leo", "/v1/grants", `{"type":"adult-proxy","subject":"Person:leo","grantee":"User:mia","scope":{"capabilities":["lab.view"]}}`)
 	d.run(lab, exitOK)
 
 	d.scene("4", "The claims module of one client is switched off",

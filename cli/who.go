@@ -19,7 +19,8 @@ func newWhoCommand(a *app) *cobra.Command {
 		Short: "List who may do an action on a resource",
 		Long: `Asks for every principal that stands at the resource, by a role at it or above
 it, as its owner or by a grant, whether it may do the action. Nobody else can be
-permitted. Of a feature or route it is asked in an area (--area), and roles,
+permitted. Lines that begin with GLASS tell who has an emergency open on the
+record, and who of them may open one. Of a feature or route it is asked in an area (--area), and roles,
 records and grants below the area count too.
 
 It is an inquiry, and recorded as one, or as one for each 1000 principals.
@@ -72,11 +73,21 @@ them; a policy that reads others, such as the caller's address, decides without.
 					if p.Grant != "" {
 						why += " by grant " + p.Grant
 					}
+					if p.Emergency != "" {
+						why += " by emergency " + p.Emergency
+					}
 					until := ""
 					if !p.ValidUntil.IsZero() {
 						until = "until " + p.ValidUntil.String()
 					}
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", upper(p.Decision), p.Principal, p.Code, why, until)
+				}
+				for _, o := range got.Openers {
+					until := ""
+					if !o.Until.IsZero() {
+						until = "until " + o.Until.String()
+					}
+					fmt.Fprintf(w, "GLASS\t%s\t%s\t%s\t%s\n", o.Principal, o.State, o.Emergency+strings.Join(o.Reasons, " "), until)
 				}
 			})
 		},

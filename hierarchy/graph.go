@@ -181,6 +181,7 @@ type entitlementRow struct{ tenant, name sym }
 
 type grantRow struct {
 	id, grantee, pair, subject, kin sym
+	author                          sym // who made the change
 	grant                           *Grant
 }
 
@@ -217,11 +218,12 @@ const (
 	byFrom, byTo            = 0, 1
 	byID, byGrantee, byPair = 0, 1, 2
 	bySubject, byKin        = 3, 4 // of grants
+	byAuthor                = 5    // of grants
 	byPrincipal, byNode     = 0, 1
 	byName, byTenant        = 0, 0
 	byPerson                = 0
 	byGrant, byEmergency    = 0, 0
-	byOpener                = 1 // of emergencies
+	byOpener, byOpened      = 1, 2 // of emergencies
 )
 
 // NewGraph returns an empty graph, at revision 0.
@@ -233,8 +235,8 @@ func NewGraph() *Graph {
 	g.roles = newTable(1, func(r roleRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.name} })
 	g.assignments = newTable(2, func(r assignmentRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.principal, r.node} })
 	g.entitlements = newTable(1, func(r entitlementRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.tenant} })
-	g.grants = newTable(5, func(r grantRow) [maxIndexes]uint32 {
-		return [maxIndexes]uint32{r.id, r.grantee, r.pair, r.subject, r.kin}
+	g.grants = newTable(6, func(r grantRow) [maxIndexes]uint32 {
+		return [maxIndexes]uint32{r.id, r.grantee, r.pair, r.subject, r.kin, r.author}
 	})
 	g.grants.indexes[byGrantee].crowds = &crowds{most: 64}
 	g.grants.indexes[bySubject].crowds = &crowds{most: 64}
@@ -242,7 +244,7 @@ func NewGraph() *Graph {
 	g.blocks = newTable(1, func(r blockRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.person} })
 	g.activations = newTable(1, func(activationRow) [maxIndexes]uint32 { return [maxIndexes]uint32{1} })
 	g.settings = newTable(1, func(r settingRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.tenant} })
-	g.emergencies = newTable(2, func(r emergencyRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.id, r.principal} })
+	g.emergencies = newTable(3, func(r emergencyRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.id, r.principal, r.person} })
 	g.signatures = newTable(1, func(r signatureRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.grant} })
 	g.reviews = newTable(1, func(r reviewRow) [maxIndexes]uint32 { return [maxIndexes]uint32{r.emergency} })
 	g.tables = [...]anyTable{
@@ -565,7 +567,7 @@ func (g *Graph) apply(b *Batch, next Head) {
 		place := g.facts.make(g.places)
 		g.places++
 		if e := &b.Events[i]; e.Op == Assert {
-			row := g.assert(e, added, FactID{next.Revision, uint32(i)})
+			row := g.assert(e, added, FactID{next.Revision, uint32(i)}, b.Provenance.Who)
 			place.Store(rowRef{e.Kind, row}.pack())
 			if e.Kind == KindEdge || e.Kind == KindLink && e.Link.Kind != LinkIdentity {
 				g.ties++
@@ -719,8 +721,8 @@ func (g *Graph) abandon(m *openImport, rev uint32) {
 	}
 }
 
-// assert adds the row of an asserted fact.
-func (g *Graph) assert(e *Event, added uint32, f FactID) uint32 {
+// assert adds the row of a fact that somebody asserts.
+func (g *Graph) assert(e *Event, added uint32, f FactID, author ID) uint32 {
 	id := g.syms.internID
 	switch e.Kind {
 	case KindNode:
@@ -755,6 +757,7 @@ func (g *Graph) assert(e *Event, added uint32, f FactID) uint32 {
 			pair:    pair,
 			subject: subject,
 			kin:     g.syms.intern(classKin, pair, e.Grant.Type),
+			author:  id(author),
 			grant:   e.Grant,
 		})
 	case KindBlock:

@@ -432,9 +432,9 @@ func (o *oracle) blocks(p string) (out []string) {
 	return out
 }
 
-func (o *oracle) emergencies(principal string) (out []string) {
+func (o *oracle) emergencies(of func(*Emergency) ID, id string) (out []string) {
 	for _, f := range o.facts {
-		if f.kind != KindEmergency || f.event.Emergency.Principal.String() != principal || f.valid.From > o.at {
+		if f.kind != KindEmergency || of(f.event.Emergency).String() != id || f.valid.From > o.at {
 			continue
 		}
 		outcome := "waits"
@@ -454,6 +454,22 @@ type question struct {
 	name   string
 	view   func(View) any
 	oracle func(*oracle) any
+}
+
+func emergencyTexts(v View, list []EmergencyFact) []string {
+	out := []string{}
+	for _, e := range list {
+		outcome := "waits"
+		if e.Review != nil {
+			outcome = e.Review.Outcome
+		}
+		if same, ok := v.Emergency(e.ID); !ok || fmt.Sprint(same) != fmt.Sprint(e) {
+			outcome = "Emergency says otherwise"
+		}
+		out = append(out, fmt.Sprint(e.Fact, e.Valid, e.ID, outcome))
+	}
+	sort.Strings(out)
+	return out
 }
 
 func texts(list []ID) []string {
@@ -689,21 +705,10 @@ func ask(rng *rand.Rand) question {
 			}
 			return out
 		}},
-		{"emergencies " + u, func(v View) any {
-			out := []string{}
-			for _, e := range v.Emergencies(mustID(u)) {
-				outcome := "waits"
-				if e.Review != nil {
-					outcome = e.Review.Outcome
-				}
-				if same, ok := v.Emergency(e.ID); !ok || fmt.Sprint(same) != fmt.Sprint(e) {
-					outcome = "Emergency says otherwise"
-				}
-				out = append(out, fmt.Sprint(e.Fact, e.Valid, e.ID, outcome))
-			}
-			sort.Strings(out)
-			return out
-		}, func(o *oracle) any { return sure(o.emergencies(u)) }},
+		{"emergencies " + u, func(v View) any { return emergencyTexts(v, v.Emergencies(mustID(u))) },
+			func(o *oracle) any { return sure(o.emergencies(func(x *Emergency) ID { return x.Principal }, u)) }},
+		{"emergencies about " + p, func(v View) any { return emergencyTexts(v, v.EmergenciesAbout(mustID(p))) },
+			func(o *oracle) any { return sure(o.emergencies(func(x *Emergency) ID { return x.Person }, p)) }},
 		{"setting " + tenant + " " + name, func(v View) any { x, _, ok := v.Setting(TenantID(tenant), name); return fmt.Sprint(x, ok) },
 			func(o *oracle) any {
 				for _, f := range o.live(KindSetting) {

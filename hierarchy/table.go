@@ -192,7 +192,7 @@ type table[T any] struct {
 	keys    func(T) [maxIndexes]uint32 // the row's key in each index
 }
 
-const maxIndexes = 5
+const maxIndexes = 6
 
 func newTable[T any](indexes int, keys func(T) [maxIndexes]uint32) *table[T] {
 	return &table[T]{indexes: make([]index, indexes), keys: keys}

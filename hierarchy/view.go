@@ -818,6 +818,26 @@ func (v View) GrantsOf(party ID) []GrantFact {
 	return slices.CompactFunc(list, func(a, b GrantFact) bool { return a.ID == b.ID })
 }
 
+// GrantsBy returns the grants that a principal asked for or made, by the
+// provenance of the revision, whatever their state, voided ones too, sorted by
+// grant id.
+func (v View) GrantsBy(author ID) []GrantFact {
+	g := v.graph()
+	var list []GrantFact
+	seen := map[FactID]bool{}
+	for _, r := range g.grants.each(byAuthor, g.syms.lookupID(author)) {
+		// Of the rows of one fact the newest that was known says what became of it.
+		if r.added.Load() > v.rev || seen[r.id()] {
+			continue
+		}
+		seen[r.id()] = true
+		f, _ := v.grantFact(r, !r.visible(v.rev))
+		list = append(list, f)
+	}
+	slices.SortFunc(list, compareGrants)
+	return list
+}
+
 // maxEndedRows is how many of a grantee's newest rows EndedGrants looks at: two
 // for each grant that was ended before its time, one for any other.
 const maxEndedRows = 256
@@ -1033,9 +1053,19 @@ func (v View) Signatures(grant string) []SignatureFact {
 // Emergencies returns the emergencies of a principal that have begun by the
 // instant, over or not, sorted by fact.
 func (v View) Emergencies(principal ID) []EmergencyFact {
+	return v.emergencies(byOpener, principal)
+}
+
+// EmergenciesAbout returns the emergencies about a person that have begun by the
+// instant, over or not, sorted by fact.
+func (v View) EmergenciesAbout(person ID) []EmergencyFact {
+	return v.emergencies(byOpened, person)
+}
+
+func (v View) emergencies(which int, key ID) []EmergencyFact {
 	g := v.graph()
 	var list []EmergencyFact
-	for r := range known(v, g.emergencies, byOpener, g.syms.lookupID(principal), nil) {
+	for r := range known(v, g.emergencies, which, g.syms.lookupID(key), nil) {
 		if r.valid.From <= v.at {
 			list = append(list, v.emergency(r))
 		}

@@ -30,7 +30,7 @@ func TestZeroView(t *testing.T) {
 		_, _, isActive := v.Activation("")
 		_, isEmergency := v.Emergency("e")
 		_, _, isSetting := v.Setting(TenantID("acme"), "x")
-		if isEmergency || isSetting || len(v.Emergencies(u))+len(v.Signatures("root")) > 0 {
+		if isEmergency || isSetting || len(v.Emergencies(u))+len(v.EmergenciesAbout(p))+len(v.GrantsBy(ana))+len(v.Signatures("root")) > 0 {
 			t.Errorf("%s: knows an emergency, a signature or a setting", name)
 		}
 		if isNode || isPrincipal || isRole || isGrant || isFact || isActive || v.Entitled(TenantID("acme"), "claims") ||
@@ -499,3 +499,46 @@ func TestSortIDs(t *testing.T) {
 }
 
 var _ = View{} == View{} // callers compare views
+
+// TestGrantsBy: by who wrote them, whatever became of them since.
+func TestGrantsBy(t *testing.T) {
+	b := newBench(t)
+	b.do(user(Always, "User:u"), user(Always, "User:v"), person(Always, "Person:p", nil))
+	write := func(who string, events ...Event) FactID {
+		b.time++
+		batch := b.batch(nil, events...)
+		batch.Provenance.Who = mustID(who)
+		if err := b.g.Check(batch); err != nil {
+			t.Fatal(err)
+		}
+		b.apply(batch)
+		return FactID{batch.Revision, 0}
+	}
+	give := func(id string) Event {
+		return grant(during(0, 20), Grant{ID: id, Grantor: mustID("Person:p"), Grantee: mustID("User:u"), Subject: mustID("Person:p")})
+	}
+	said := func(rev uint64, who string) string {
+		out := ""
+		for _, f := range b.g.At(15, rev, EdgeKinds{}).GrantsBy(mustID(who)) {
+			out += fmt.Sprint(f.ID, " ", f.State(15), " ")
+		}
+		return out
+	}
+	first := write("User:u", give("g-c"))
+	second := write("User:u", give("g-b"))
+	write("User:v", give("g-a"))
+	write("User:v", endAt(KindGrant, first, 10))
+	write("User:v", void(KindGrant, second))
+	for _, c := range []struct {
+		rev  uint64
+		who  string
+		want string
+	}{
+		{0, "User:u", ""}, {2, "User:u", "g-c active "}, {4, "User:u", "g-b active g-c active "}, {5, "User:u", "g-b active g-c revoked "},
+		{6, "User:u", "g-b void g-c revoked "}, {6, "User:v", "g-a active "}, {6, "Admin:ana", ""}, {6, "User:none", ""},
+	} {
+		if got := said(c.rev, c.who); got != c.want {
+			t.Errorf("revision %d, %s: %q, want %q", c.rev, c.who, got, c.want)
+		}
+	}
+}

@@ -37,6 +37,9 @@ type asked struct {
 	// Draft is the grant, signature or emergency that is asked for and does not
 	// exist yet.
 	Draft *hierarchy.Event `json:"draft,omitempty"`
+	// Declined is the code of what the request, the pack or the facts rule out,
+	// whatever the policies say: the verdict is a deny with it.
+	Declined authz.Code `json:"declined,omitempty"`
 	// Hangs lists, for one of Ward's own objects, the nodes it concerns, and
 	// Confers the capabilities that somebody would gain there.
 	Hangs   []hierarchy.ID `json:"hangs,omitempty"`

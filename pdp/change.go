@@ -89,6 +89,9 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 			return Changed{}, &hierarchy.Refusal{Code: "emergency_unasked", Index: i, Row: e.Row,
 				Text: "an emergency is opened and ended by who needs it, and reviewed by who may: nobody does it for them, or undoes it"}
 		}
+		if r := w.unsigned(c, events, i); r != nil {
+			return Changed{}, r
+		}
 	}
 	questions := w.questions(c, events)
 	rec := recording{kind: audit.Change, world: w, head: cur.head}
@@ -131,6 +134,34 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 			Feed: c.Feed, SourceAsserted: c.Import != nil && c.Import.History && c.At != 0},
 	}
 	return p.commit(ctx, &rec, batch)
+}
+
+// unsigned refuses a signature that its signer has not given. Of a grant that
+// another system keeps, that system says who has signed there. To take one away
+// takes a reason, and gives nobody anything.
+func (w world) unsigned(c Change, events []hierarchy.Event, i int) *hierarchy.Refusal {
+	e := events[i]
+	if e.Kind != hierarchy.KindSignature {
+		return nil
+	}
+	if e.Op != hierarchy.Assert {
+		if strings.TrimSpace(c.Why) == "" {
+			return &hierarchy.Refusal{Code: "why_missing", Index: i, Row: e.Row, Text: "say why somebody else's signature no longer counts"}
+		}
+		return nil
+	}
+	f, _ := w.graph.At(w.now, w.rev, w.confers).Grant(e.Signature.Grant)
+	mirrored := f.Source != ""
+	for _, o := range events {
+		if o.Op == hierarchy.Assert && o.Grant != nil && o.Grant.ID == e.Signature.Grant {
+			mirrored = o.Grant.Source != ""
+		}
+	}
+	if mirrored {
+		return nil
+	}
+	return &hierarchy.Refusal{Code: "signature_unasked", Index: i, Row: e.Row,
+		Text: "a grant is signed by who signs it, and by nobody for them; but for one of another system, named as its source"}
 }
 
 // timeOf returns the transaction time of a change.

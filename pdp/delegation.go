@@ -83,12 +83,23 @@ func (j *judging) hang(from hierarchy.ID) {
 // in an emergency of their own.
 func (j *judging) party() bool {
 	if g := j.grant; g != nil {
+		if j.asked.Action == ActionRequestGrant && !j.knows(g) {
+			return false
+		}
 		if g.Grantee == j.principal || j.is(g.Grantor) || slices.ContainsFunc(g.Needs, func(n hierarchy.Need) bool { return j.is(n.By) }) {
 			return true
 		}
 		return slices.Contains(j.organisations(), g.Grantee) || slices.Contains(j.organisations(), g.Grantor)
 	}
 	return j.emergency != nil && j.asked.Draft == nil && slices.Contains(j.human(j.emergency.Principal), j.principal)
+}
+
+// knows reports whether who asks for a grant about a person is family, or names a
+// record of theirs. Who has no tie to a person does not stand by naming them: one
+// id alone opens nothing, not even whether there is such a person.
+func (j *judging) knows(g *hierarchy.Grant) bool {
+	return g.Subject.Type != hierarchy.PersonType || overlap(j.persons, j.owners) || overlap(j.family(), j.owners) ||
+		slices.Contains(j.view.Owned(j.owners...), g.Scope.Coverage)
 }
 
 // is reports whether an id is the principal itself or the person it is.
@@ -98,12 +109,7 @@ func (j *judging) is(id hierarchy.ID) bool {
 
 // human returns all principals of the human being behind one.
 func (j *judging) human(principal hierarchy.ID) []hierarchy.ID {
-	ids := []hierarchy.ID{principal}
-	if persons := j.view.Persons(principal); len(persons) > 0 {
-		ids = append(ids, j.view.Principals(persons...)...)
-	}
-	sortIDs(ids)
-	return slices.Compact(ids)
+	return accounts(j.view, principal)
 }
 
 // signs lists as what the principal can sign the grant in question: for itself,

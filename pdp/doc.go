@@ -85,6 +85,9 @@
 //	any end or void     as the assertion     nothing, for it only takes away; but to take a node from
 //	                                         under its owner's blocks needs block.change too
 //
+// A signature is asserted only of a grant that another system keeps (its source),
+// else it is the act of who signs: signature_unasked.
+//
 // An import is asked in the same way, about nodes, edges and ownership as
 // hierarchy.import at its tenant. A grant to an organisation is given to whom it
 // makes its own: assigning a role there is asked at the organisation alone.

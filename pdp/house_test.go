@@ -94,7 +94,7 @@ func (s *site) proven() {
 	if s.tampered || s.t.Failed() || s.t.Skipped() {
 		return
 	}
-	if _, err := audit.Verify(s.dir+"/ledger", s.keys.Verifier(), nil); err != nil {
+	if _, err := audit.Verify(s.dir+"/ledger", s.keys.Verifier()); err != nil {
 		s.t.Errorf("what the test left does not verify: %v", err)
 		return
 	}

@@ -3,7 +3,9 @@ package pdp
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,16 +57,27 @@ func shown(view hierarchy.View, f hierarchy.GrantFact, now hierarchy.Instant) De
 	return Delegated{GrantFact: f, State: f.State(now), Signatures: signed}
 }
 
-// MaxRequested is how many grants to themselves that still lack a signature
-// somebody may have asked for: nobody fills the facts with requests.
-const MaxRequested = 16
+// Nobody fills the facts with requests. Whoever asks counts with all their
+// accounts, and by what the facts say that they asked for.
+const (
+	// MaxRequested is how many grants that somebody asked for may lack a signature
+	// at a time.
+	MaxRequested = 16
+	// MaxRequests is how many grants somebody asks for within 24 hours, whatever
+	// has become of them.
+	MaxRequests = 32
+)
 
-// GrantRequest is a grant that somebody asks for. Of Grant these count: ID (made
-// up when empty), Type, Grantor (zero, or the subject, or the grantee of Parent: nobody else gives), Grantee, Subject, Scope,
-// Purpose, Jurisdiction, LegalBasis, Evidence, Parent, MayRedelegate, MaxDepth,
-// Source, External.
+// GrantRequest is a grant that somebody asks for. Of Grant these count: Type,
+// Grantor (zero, or the subject, or the grantee of Parent: nobody else gives),
+// Grantee, Subject, Scope, Purpose, Jurisdiction, LegalBasis, Evidence, Parent,
+// MayRedelegate, MaxDepth. Its id is made here, and nobody can guess it.
 type GrantRequest struct {
 	Grant hierarchy.Grant
+	// Key is the asker's own name for this request, or empty. It is used once:
+	// asked again with it, the request is refused with grant_exists. Others' keys
+	// are others'.
+	Key string
 	// From is when it begins, no earlier than it is asked for; 0 means now. To
 	// is its end; 0 means that it has none but by majority.
 	From, To hierarchy.Instant
@@ -78,24 +91,21 @@ type GrantRequest struct {
 //
 // A grant about a minor who is not of the age of assent yet ends on the day they
 // are: it can be asked for again then, with their assent.
+//
+// Who asks to act for a person that they have no tie to names a record of that
+// person in Scope.Coverage, and every denial is unknown_resource to them: neither
+// whether there is such a person nor what stands against the asker. A Delegated
+// that comes with grant_exists holds the id of the grant that the key made, and
+// nothing else.
 func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Delegated, error) {
-	id := q.Grant.ID
-	if id == "" {
-		id = newID("g-")
-	}
+	made := newID("g-")
+	id := made
 	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
+		if id = made; q.Key != "" {
+			id = p.keyed("g-", who, q.Key)
+		}
 		g := q.Grant
-		g.ID = id
-		giver := g.Subject
-		if up, ok := view.Grant(g.Parent); g.Parent != "" && ok {
-			giver = up.Grantee
-		}
-		if g.Grantor.IsZero() {
-			g.Grantor = giver
-		}
-		if g.Grantor != giver {
-			return deed{}, &hierarchy.Refusal{Code: "grantor_unentitled", Text: "who gives is whoever the grant is about, or who has what it is made from"}
-		}
+		g.ID, g.Source, g.External, g.Needs = id, "", "", nil // what is asked for here is kept here
 		e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindGrant, Valid: hierarchy.Interval{From: q.From, To: q.To}, Grant: &g}
 		if e.Valid.From == 0 {
 			e.Valid.From = w.now
@@ -103,22 +113,43 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		if e.Valid.To == 0 {
 			e.Valid.To = hierarchy.Forever
 		}
-		if e.Valid.From < w.now {
-			return deed{}, &hierarchy.Refusal{Code: "grant_backdated", Text: "a grant begins no earlier than it is asked for"}
-		}
-		if err := need(w, view, &e, q.CoSigners); err != nil {
-			return deed{}, err
-		}
-		waiting := 0
-		for _, f := range view.GrantsOf(who) {
-			if f.Grantee == who && f.State(w.now) == hierarchy.GrantRequested {
-				waiting++
+		d := deed{asks: []*asked{p.question(w, a, ActionRequestGrant, policies.KindGrant, id, &e)},
+			veiled: !who.IsZero() && g.Subject.Type == hierarchy.PersonType && !overlap(view.Merged(g.Subject), view.Persons(who))}
+		giver := g.Subject
+		if g.Parent != "" {
+			// A grant that is not theirs is to them as if it were not.
+			up, ok := view.Grant(g.Parent)
+			if !ok || !actsFor(view, who, up.Grantee) {
+				d.refusal = &hierarchy.Refusal{Code: hierarchy.CodeUnknownEnd, Text: "the parent grant does not exist, or is not yours to pass on"}
+			} else {
+				giver = up.Grantee
 			}
 		}
-		if waiting >= MaxRequested && g.Grantee == who {
-			return deed{}, &hierarchy.Refusal{Code: "request_limit", Text: fmt.Sprintf("%d requests of yours wait for a signature: withdraw one first", waiting)}
+		if g.Grantor.IsZero() {
+			g.Grantor = giver
 		}
-		d := deed{asks: []*asked{p.question(w, a, ActionRequestGrant, policies.KindGrant, id, &e)}}
+		// What the request itself or the pack rules out is told to anybody.
+		switch {
+		case w.set.Catalogue().GrantTypes[g.Type] == nil:
+			return d.declined("grant_type_unknown", "the pack has no grant type of this name"), nil
+		case e.Valid.From < w.now:
+			return d.declined("grant_backdated", "a grant begins no earlier than it is asked for"), nil
+		}
+		// What the facts rule out, to whom the pack lets ask.
+		needed, err := need(w, view, &e, q.CoSigners)
+		switch _, exists := view.Grant(id); {
+		case err != nil:
+			return deed{}, err
+		case exists:
+			d.refusal = &hierarchy.Refusal{Code: hierarchy.CodeGrantExists, Text: "this key was used already, for the grant that it made"}
+		case d.refusal != nil:
+		case g.Grantor != giver:
+			d.refusal = &hierarchy.Refusal{Code: "grantor_unentitled", Text: "who gives is whoever the grant is about, or who has what it is made from"}
+		case needed != nil:
+			d.refusal = needed
+		default:
+			d.refusal = w.tooMany(view, who)
+		}
 		var signatures []hierarchy.Event
 		for _, n := range g.Needs {
 			if n.By != who && !slices.Contains(view.Persons(who), n.By) {
@@ -141,27 +172,65 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		}
 		return d, nil
 	})
-	if err != nil {
+	var refusal *hierarchy.Refusal
+	switch {
+	case errors.As(err, &refusal) && refusal.Code == hierarchy.CodeGrantExists:
+		return Delegated{GrantFact: hierarchy.GrantFact{Grant: hierarchy.Grant{ID: id}}}, err
+	case err != nil:
 		return Delegated{}, err
 	}
 	return p.after(id, verdict, changed)
 }
 
-// need fills in whose signatures a grant takes, and lets one about a minor end
-// where they begin to have a say.
-func need(w world, view hierarchy.View, e *hierarchy.Event, coSigners []hierarchy.ID) error {
-	g, cat := e.Grant, w.set.Catalogue()
-	gt := cat.GrantTypes[g.Type]
-	if gt == nil {
-		return &hierarchy.Refusal{Code: "grant_type_unknown", Text: "the pack has no grant type of this name"}
+// tooMany refuses one request more than somebody may make, or returns nil.
+func (w world) tooMany(view hierarchy.View, who hierarchy.ID) *hierarchy.Refusal {
+	const day = hierarchy.Instant(24 * time.Hour / time.Millisecond)
+	waiting, made := 0, 0
+	for _, id := range accounts(view, who) {
+		for _, f := range view.GrantsBy(id) {
+			if f.State(w.now) == hierarchy.GrantRequested {
+				waiting++
+			}
+			if b, ok := w.graph.Batch(f.Fact.Revision); ok && b.Time > w.now-day {
+				made++
+			}
+		}
 	}
-	g.Needs = nil
+	switch {
+	case waiting >= MaxRequested:
+		return &hierarchy.Refusal{Code: "request_limit", Text: fmt.Sprintf("%d requests of yours wait for a signature: withdraw one first", waiting)}
+	case made >= MaxRequests:
+		return &hierarchy.Refusal{Code: "request_limit", Text: fmt.Sprintf("you asked for %d grants within 24 hours: ask again later", made)}
+	}
+	return nil
+}
+
+// actsFor reports whether a principal is somebody, or holds a role at that node.
+func actsFor(view hierarchy.View, who, id hierarchy.ID) bool {
+	return id == who || slices.Contains(view.Persons(who), id) ||
+		slices.ContainsFunc(view.Assignments(who), func(x hierarchy.AssignmentFact) bool { return x.Node == id })
+}
+
+// accounts returns all principals of the human being behind one.
+func accounts(view hierarchy.View, principal hierarchy.ID) []hierarchy.ID {
+	ids := []hierarchy.ID{principal}
+	if persons := view.Persons(principal); len(persons) > 0 {
+		ids = append(ids, view.Principals(persons...)...)
+	}
+	sortIDs(ids)
+	return slices.Compact(ids)
+}
+
+// need fills in whose signatures a grant of a known type takes, and lets one about
+// a minor end where they begin to have a say. It refuses co-signers that are none.
+func need(w world, view hierarchy.View, e *hierarchy.Event, coSigners []hierarchy.ID) (*hierarchy.Refusal, error) {
+	g, cat := e.Grant, w.set.Catalogue()
 	add := func(as hierarchy.Signer, by hierarchy.ID) {
 		if n := (hierarchy.Need{As: as, By: by}); !slices.Contains(g.Needs, n) {
 			g.Needs = append(g.Needs, n)
 		}
 	}
-	for _, n := range gt.Needs {
+	for _, n := range cat.GrantTypes[g.Type].Needs {
 		switch n {
 		case "grantor":
 			add(hierarchy.SignerGrantor, g.Grantor)
@@ -171,18 +240,18 @@ func need(w world, view hierarchy.View, e *hierarchy.Event, coSigners []hierarch
 			add(hierarchy.SignerVerifier, hierarchy.ID{})
 		case "co-signer":
 			if len(coSigners) == 0 {
-				return &hierarchy.Refusal{Code: "co_signer_missing", Text: "a grant of this type takes the signature of somebody else too: name them as co-signers"}
+				return &hierarchy.Refusal{Code: "co_signer_missing", Text: "a grant of this type takes the signature of somebody else too: name them as co-signers"}, nil
 			}
 			for _, by := range coSigners {
 				if !coSigns(w, view, g, by) {
-					return &hierarchy.Refusal{Code: "co_signer_missing", Text: "a co-signer is of the person's family, or acts for them as a parent or guardian, and is not the grantee"}
+					return &hierarchy.Refusal{Code: "co_signer_missing", Text: "a co-signer is of the person's family, or acts for them as a parent or guardian, and is not the grantee"}, nil
 				}
 				add(hierarchy.SignerCoSigner, by)
 			}
 		case "assent":
 			from, asked, err := assent(cat, view, g.Subject)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			switch {
 			case !asked:
@@ -193,28 +262,28 @@ func need(w world, view hierarchy.View, e *hierarchy.Event, coSigners []hierarch
 			}
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // coSigns reports whether a person or principal may co-sign a grant: family of
 // its subject, or somebody who acts for them as a parent or guardian; by no
 // account the grantee.
 func coSigns(w world, view hierarchy.View, g *hierarchy.Grant, by hierarchy.ID) bool {
-	persons, accounts := view.Merged(by), []hierarchy.ID{by}
+	persons, users := view.Merged(by), []hierarchy.ID{by}
 	if by.Type != hierarchy.PersonType {
 		persons = view.Persons(by)
 	}
 	if len(persons) > 0 {
-		accounts = append(accounts, view.Principals(persons...)...)
+		users = append(users, view.Principals(persons...)...)
 	}
-	if slices.Contains(accounts, g.Grantee) {
+	if slices.Contains(users, g.Grantee) {
 		return false
 	}
 	for _, subject := range view.Merged(g.Subject) {
 		if overlap(view.Family(subject), persons) {
 			return true
 		}
-		for _, u := range accounts {
+		for _, u := range users {
 			if slices.ContainsFunc(w.set.Catalogue().FamilyGrants, func(typ string) bool { return view.Granted(u, subject, typ) }) {
 				return true
 			}
@@ -271,9 +340,7 @@ func (p *PDP) SignGrant(ctx context.Context, a Asking, id string, as hierarchy.S
 		d.events = func([]bool) []hierarchy.Event {
 			var events []hierarchy.Event
 			for _, n := range f.Needs {
-				persons := view.Persons(who)
-				held := slices.ContainsFunc(view.Assignments(who), func(x hierarchy.AssignmentFact) bool { return x.Node == n.By })
-				if n.As == as && (n.By.IsZero() || n.By == who || slices.Contains(persons, n.By) || held) {
+				if n.As == as && (n.By.IsZero() || actsFor(view, who, n.By)) {
 					// One that was given and has not ended is not given twice.
 					if !slices.ContainsFunc(view.Signatures(id), func(s hierarchy.SignatureFact) bool {
 						return s.As == as && (s.By == n.By || n.By.IsZero()) && s.Valid.Holds(w.now)
@@ -344,13 +411,8 @@ func (p *PDP) OpenEmergency(ctx context.Context, a Asking, x hierarchy.Emergency
 	id := newID("e-")
 	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
 		access := w.set.Catalogue().Emergency
-		switch {
-		case access == nil:
-			return deed{}, &hierarchy.Refusal{Code: "emergency_unknown", Text: "the pack knows no emergencies"}
-		case !slices.Contains(access.Reasons, x.Reason):
-			return deed{}, &hierarchy.Refusal{Code: "reason_unknown", Text: "the reason is one of " + strings.Join(access.Reasons, ", ")}
-		case strings.TrimSpace(x.Text) == "":
-			return deed{}, &hierarchy.Refusal{Code: "text_missing", Text: "write what the emergency is: the privacy office reads it"}
+		if access == nil {
+			access = &policies.EmergencyAccess{}
 		}
 		x := x
 		x.ID, x.Principal = id, who
@@ -359,8 +421,17 @@ func (p *PDP) OpenEmergency(ctx context.Context, a Asking, x hierarchy.Emergency
 		}
 		e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindEmergency, Emergency: &x,
 			Valid: hierarchy.Interval{From: w.now, To: w.now + hierarchy.Instant(access.Minutes)*hierarchy.Instant(time.Minute/time.Millisecond)}}
-		return deed{asks: []*asked{p.question(w, a, ActionOpenEmergency, policies.KindEmergency, id, &e)},
-			events: func([]bool) []hierarchy.Event { return []hierarchy.Event{e} }}, nil
+		d := deed{asks: []*asked{p.question(w, a, ActionOpenEmergency, policies.KindEmergency, id, &e)},
+			events: func([]bool) []hierarchy.Event { return []hierarchy.Event{e} }}
+		switch {
+		case len(access.Reasons) == 0:
+			return d.declined("emergency_unknown", "the pack knows no emergencies"), nil
+		case !slices.Contains(access.Reasons, x.Reason):
+			return d.declined("reason_unknown", "the reason is one of "+strings.Join(access.Reasons, ", ")), nil
+		case strings.TrimSpace(x.Text) == "":
+			return d.declined("text_missing", "write what the emergency is: the privacy office reads it"), nil
+		}
+		return d, nil
 	})
 	if err != nil {
 		return hierarchy.EmergencyFact{}, authz.Verdict{}, Changed{}, err
@@ -514,54 +585,126 @@ func (p *PDP) grants(ctx context.Context, a Asking, find func(hierarchy.View, hi
 type deed struct {
 	asks   []*asked
 	events func(allowed []bool) []hierarchy.Event
+	// refusal is why the facts do not admit it. It is told to whom the pack allows
+	// it, for it tells of the facts.
+	refusal *hierarchy.Refusal
+	// veiled hides why it is denied: the asker is told no more than of what does
+	// not exist.
+	veiled bool
+}
+
+// declined is the deed that cannot be done whoever asks.
+func (d deed) declined(code, text string) deed {
+	d.refusal = &hierarchy.Refusal{Code: code, Text: text}
+	d.asks[0].Declined = authz.Code(code)
+	return d
 }
 
 // act decides what somebody asks to do and does it, as one record and one
-// revision. What is denied is recorded and refused with the verdict's code.
+// revision. What is denied is recorded and refused with the verdict's code; what
+// the facts do not admit, with that of the *[hierarchy.Refusal] that it wraps.
+//
+// What comes to nothing is judged and recorded beside the changes, like any
+// decision, so that nobody holds them up by asking for what they may not. What is
+// to be done is judged again with p.changing held: the facts that it was judged
+// by must be those that it is written to, or two requests would pass one limit.
 func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View, hierarchy.ID) (deed, error)) (authz.Verdict, Changed, error) {
+	_, delivery := authz.Deliver(ctx)
+	defer delivery.Done()
+	t, err := p.weigh(p.flights.take(&p.current, delivery), a, plan)
+	if err != nil {
+		return authz.Verdict{}, Changed{}, err
+	}
+	if len(t.events) == 0 {
+		err := p.decline(ctx, t, t.refusal)
+		if !delivery.Leave() {
+			err = &authz.Error{Kind: authz.Outage, Code: authz.Superseded, Text: "a change overtook the answer: ask again"}
+		}
+		return authz.Verdict{}, Changed{}, err
+	}
+	delivery.Done() // or the change would wait for it
+
 	p.changing.Lock()
 	defer p.changing.Unlock()
-	cur := p.current.Load()
+	if t, err = p.weigh(p.current.Load(), a, plan); err != nil {
+		return authz.Verdict{}, Changed{}, err
+	}
+	if len(t.events) == 0 {
+		return authz.Verdict{}, Changed{}, p.decline(ctx, t, t.refusal)
+	}
+	events, err := complete(t.world, t.events)
+	var changed Changed
+	if err == nil {
+		batch := &hierarchy.Batch{Time: t.world.now, Events: events, Provenance: hierarchy.Provenance{
+			Who: t.items[0].principal, Right: strings.Join(t.first.Reasons, " "), Why: a.Why, Ticket: a.Ticket}}
+		changed, err = p.commit(ctx, &t.recording, batch)
+	}
+	if refusal, ok := errors.AsType[*hierarchy.Refusal](err); ok {
+		err = p.decline(ctx, t, refusal)
+	}
+	return t.first.Verdict, changed, err
+}
+
+// weighed is a deed as it was judged: what is recorded, and what comes of it.
+type weighed struct {
+	recording
+	first   authz.Decision // as the caller's door would render it
+	events  []hierarchy.Event
+	refusal *hierarchy.Refusal
+	veiled  bool
+}
+
+// weigh plans and judges a deed.
+func (p *PDP) weigh(cur *pair, a Asking, plan func(world, hierarchy.View, hierarchy.ID) (deed, error)) (weighed, error) {
 	w, err := p.world(cur)
 	if err != nil {
-		return authz.Verdict{}, Changed{}, err
+		return weighed{}, err
 	}
-	view := w.graph.At(w.now, w.rev, w.confers)
-	d, err := plan(w, view, w.asker(a.Subject))
+	d, err := plan(w, w.graph.At(w.now, w.rev, w.confers), w.asker(a.Subject))
 	if err != nil {
-		return authz.Verdict{}, Changed{}, err
+		return weighed{}, err
 	}
-	rec := recording{kind: audit.Change, world: w, head: cur.head}
+	t := weighed{recording: recording{kind: audit.Change, world: w, head: cur.head}, refusal: d.refusal, veiled: d.veiled}
 	allowed := make([]bool, len(d.asks))
 	for i, ask := range d.asks {
 		j := w.judge(ask)
-		rec.items = append(rec.items, item{ask, j})
+		t.items = append(t.items, item{ask, j})
 		allowed[i] = authz.Enforce(authz.Decision{Verdict: j.verdict}, a.Caller).Allowed()
 	}
-	first := authz.Enforce(authz.Decision{Verdict: rec.items[0].verdict}, a.Caller)
-	var events []hierarchy.Event
-	if first.Allowed() && d.events != nil {
-		events = d.events(allowed)
+	t.first = authz.Enforce(authz.Decision{Verdict: t.items[0].verdict}, a.Caller)
+	switch {
+	case d.asks[0].Declined != "":
+	case !t.first.Allowed():
+		t.refusal = nil // not to be told of
+	case t.refusal == nil && d.events != nil:
+		t.events = d.events(allowed)
 	}
-	if len(events) == 0 {
-		rec.kind = audit.Decision
-		seq, err := p.append(ctx, &rec)
-		if err != nil {
-			return authz.Verdict{}, Changed{}, err
-		}
-		refused := &authz.Error{Kind: authz.Refused, Code: first.Code, Record: audit.ID(seq), Text: "this is not permitted"}
-		if first.Allowed() {
-			refused.Code, refused.Text = authz.NothingToDo, "there is nothing to do: it is done already, or over"
-		}
-		return authz.Verdict{}, Changed{}, refused
+	return t, nil
+}
+
+// decline records that nothing comes of a deed, and returns what the asker is
+// told: why the facts do not admit it, or else what the verdict is.
+func (p *PDP) decline(ctx context.Context, t weighed, r *hierarchy.Refusal) error {
+	t.kind = audit.Decision
+	if first := t.items[0].asked; r != nil && first.Declined == "" {
+		ask := *first
+		ask.Declined = authz.Code(r.Code)
+		t.items = []item{{&ask, t.world.judge(&ask)}}
 	}
-	if events, err = complete(w, events); err != nil {
-		return authz.Verdict{}, Changed{}, err
+	seq, err := p.append(ctx, &t.recording)
+	if err != nil {
+		return err
 	}
-	batch := &hierarchy.Batch{Time: w.now, Events: events, Provenance: hierarchy.Provenance{
-		Who: rec.items[0].principal, Right: strings.Join(first.Reasons, " "), Why: a.Why, Ticket: a.Ticket}}
-	changed, err := p.commit(ctx, &rec, batch)
-	return first.Verdict, changed, err
+	refused := &authz.Error{Kind: authz.Refused, Code: t.first.Code, Record: audit.ID(seq), Text: "this is not permitted"}
+	switch {
+	case r != nil:
+		refused.Code, refused.Text, refused.Err = authz.Code(r.Code), r.Text, r
+	case t.first.Allowed():
+		refused.Code, refused.Text = authz.NothingToDo, "there is nothing to do: it is done already, or over"
+	case t.veiled:
+		refused.Code = authz.UnknownResource
+	}
+	return refused
 }
 
 // asker resolves who asks, or returns the zero ID: the question is then denied.
@@ -597,5 +740,16 @@ func newID(prefix string) string {
 	if _, err := rand.Read(b[:]); err != nil {
 		panic(fmt.Sprintf("pdp: no randomness: %v", err)) // the system cannot go on
 	}
-	return prefix + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	return idOf(prefix, b[:])
+}
+
+// keyed returns the id that a key of a principal's stands for. Nobody can guess
+// it, or make another's: it is a keyed hash of both.
+func (p *PDP) keyed(prefix string, who hierarchy.ID, key string) string {
+	sum := sha256.Sum256([]byte(p.keys.Hash("request", who.String(), key)))
+	return idOf(prefix, sum[:10])
+}
+
+func idOf(prefix string, b []byte) string {
+	return prefix + strings.ToLower(base32.StdEncoding.EncodeToString(b))
 }

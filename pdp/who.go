@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ward-authz/ward/hierarchy"
+	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
 	"github.com/ward-authz/ward/policies"
 )
@@ -21,10 +22,23 @@ type Whom struct {
 	Candidates int
 	Principals []hierarchy.ID
 	Verdicts   []authz.Verdict // of the principals, in order
-	Records    []string        // of the inquiries, one for each MaxInquiry questions
-	At         hierarchy.Instant
-	Revision   uint64
-	Set        string
+	// Openers have an emergency open on the record, or may open one: of those that
+	// were asked the latter, of all the former.
+	Openers  []Opener
+	Records  []string // of the inquiries, one for each MaxInquiry questions, and one about openers
+	At       hierarchy.Instant
+	Revision uint64
+	Set      string
+}
+
+// Opener is somebody for whom the glass is broken, or may be.
+type Opener struct {
+	Principal hierarchy.ID
+	// Emergency is open, until Until; empty for who may open one.
+	Emergency string
+	Until     hierarchy.Instant
+	// Reasons are the policies by which one may be opened.
+	Reasons []string
 }
 
 // MaxWho is how many principals one call of [PDP.Who] asks at most.
@@ -37,7 +51,7 @@ const MaxWho = 10 * MaxInquiry
 //
 // Without standing every answer is a deny, so nobody else need be asked:
 // candidates hold a role at the resource, or at something it hangs from, are a
-// person that owns it, or have a grant about either. In an area (of a feature or
+// person that owns it, have a grant about either, or an emergency open on it. In an area (of a feature or
 // route) also what lies below it counts; they are found among all assignments,
 // links and grants then, and else at the nodes themselves. The questions are inquiries, of one instant and revision;
 // where there is none to ask, the permission to ask is recorded instead.
@@ -45,12 +59,19 @@ func (p *PDP) Who(ctx context.Context, q Inquiry, limit int) (Whom, error) {
 	if len(q.Requests) != 1 {
 		return Whom{}, &authz.Error{Kind: authz.Refused, Code: authz.BadRequest, Text: "who may is asked about one action on one resource"}
 	}
-	if _, err := p.permit(ctx, q.Actor, q.Caller, "inquiry.ask", false); err != nil {
-		return Whom{}, err
-	}
-	w, _, err := p.worldAt(ctx, q.At, q.KnownAt)
+	asker, err := p.permit(ctx, q.Actor, q.Caller, "inquiry.ask", false)
 	if err != nil {
 		return Whom{}, err
+	}
+	w, head, err := p.worldAt(ctx, q.At, q.KnownAt)
+	if err != nil {
+		return Whom{}, err
+	}
+	rec := recording{kind: audit.Inquiry, world: w, head: head, inquiry: &sealedInquiry{asker, q.Caller.Name}}
+	if q.At != 0 {
+		if rec.at, err = p.clock.now(); err != nil {
+			return Whom{}, err
+		}
 	}
 	q.At, q.KnownAt = w.now, w.rev // of all questions
 	out := Whom{At: w.now, Revision: w.rev, Set: w.set.Digest()}
@@ -83,7 +104,70 @@ func (p *PDP) Who(ctx context.Context, q Inquiry, limit int) (Whom, error) {
 		out.Verdicts = append(out.Verdicts, a.Verdicts...)
 		out.Records = append(out.Records, a.Record)
 	}
+	out.Openers, rec.items = p.openers(w, &r, out.Principals, found)
+	if len(rec.items) > 0 {
+		seq, err := p.append(ctx, &rec)
+		if err != nil {
+			return Whom{}, err
+		}
+		out.Records = append(out.Records, audit.ID(seq))
+	}
 	return out, nil
+}
+
+// openers returns who has an emergency open on the record of a request, and who
+// of some principals, with their types, may open one: whom the pack lets, for
+// any of its reasons, on what the record hangs from. It returns what it asked.
+func (p *PDP) openers(w world, r *authz.Request, principals []hierarchy.ID, types map[hierarchy.ID]string) (list []Opener, items []item) {
+	a := convertInquiry(w, r)
+	j := &judging{world: w, asked: &a, view: w.graph.At(w.now, w.rev, w.confers), cat: w.set.Catalogue()}
+	j.resource = j.cat.Resources[a.Resource.Type]
+	if there, code := j.place(); code != "" || there.area || j.cat.Emergency == nil {
+		return nil, nil
+	}
+	for _, e := range j.opened() {
+		list = append(list, Opener{Principal: e.Principal, Emergency: e.ID, Until: e.Valid.To})
+	}
+	var nodes []hierarchy.ID
+	for _, id := range j.view.Owned(j.owners...) {
+		if j.inScopes(id) {
+			nodes = append(nodes, id)
+		}
+	}
+	may := func(who hierarchy.ID) (Opener, bool) {
+		asking := Asking{Caller: r.Caller, Subject: authz.Verified(authz.Subject{Type: types[who], ID: who.Key, Assurance: r.Subject.Assurance})}
+		for _, node := range nodes {
+			for _, reason := range j.cat.Emergency.Reasons {
+				e := hierarchy.Event{Op: hierarchy.Assert, Kind: hierarchy.KindEmergency, Valid: hierarchy.Interval{From: w.now, To: hierarchy.Forever},
+					Emergency: &hierarchy.Emergency{Principal: who, Person: j.owners[0], Node: node, Reason: reason}}
+				ask := p.question(w, asking, ActionOpenEmergency, policies.KindEmergency, "", &e)
+				got := w.judge(ask)
+				items = append(items, item{ask, got})
+				if got.verdict.Effect {
+					return Opener{Principal: who, Reasons: got.verdict.Reasons}, true
+				}
+			}
+		}
+		return Opener{}, false
+	}
+	for _, who := range principals {
+		if o, ok := may(who); ok {
+			list = append(list, o)
+		}
+	}
+	return list, items
+}
+
+// opened returns the emergencies that are open on the record in question.
+func (j *judging) opened() (list []hierarchy.EmergencyFact) {
+	for _, owner := range j.owners {
+		for _, e := range j.view.EmergenciesAbout(owner) {
+			if e.Valid.Holds(j.now) && j.inScopes(e.Node) {
+				list = append(list, e)
+			}
+		}
+	}
+	return list
 }
 
 // candidates returns the principals that stand at the resource of a request,
@@ -130,6 +214,9 @@ func (w world) candidates(ctx context.Context, r *authz.Request) (map[hierarchy.
 		}
 		for _, id := range j.view.Principals(j.owners...) {
 			add(id)
+		}
+		for _, e := range j.opened() {
+			add(e.Principal)
 		}
 		return found, "", nil
 	}

@@ -123,6 +123,97 @@ func TestWhoAsksAll(t *testing.T) {
 	}
 }
 
+// TestWhoTellsOfEmergencies: who has one open on the record, with a role or
+// without, and who may open one.
+func TestWhoTellsOfEmergencies(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, pbm(), "2026-06-01T12:00:00Z")
+	s.know(`
+		node Tenant:mercy
+		Tenant:mercy operatedBy Operator:ward
+		Tenant:mercy has labs
+		Tenant:mercy has emergencies
+		node HealthSystem:mercy/main
+		HealthSystem:mercy/main partOf Tenant:mercy
+		node Patient:mercy/leo
+		Patient:mercy/leo partOf HealthSystem:mercy/main
+		node Patient:mercy/ada
+		Patient:mercy/ada partOf HealthSystem:mercy/main
+		person Person:leo
+		person Person:ada
+		Person:leo owns Patient:mercy/leo
+		Person:ada owns Patient:mercy/ada
+		principal User:erik
+		principal User:gone
+		principal User:petra
+		principal User:nell
+		User:erik holds emergency-clinician at HealthSystem:mercy/main
+		User:petra holds emergency-clinician at HealthSystem:mercy/main
+		User:nell holds nurse at HealthSystem:mercy/main`)
+	role := s.know("User:gone holds emergency-clinician at HealthSystem:mercy/main")[0]
+	opened := map[string]string{}
+	for _, user := range []string{"erik", "gone"} {
+		a := asking(user)
+		a.Caller.Performs = []string{"notify-privacy"}
+		f, _, _, err := s.p.OpenEmergency(ctx, a, hierarchy.Emergency{Node: hierarchy.ID{Type: "Patient", Tenant: "mercy", Key: "leo"}, Reason: "unconscious", Text: "found"})
+		must(t, err)
+		opened["User:"+user] = f.ID
+	}
+	s.clock.set("2026-06-01T12:10:00Z")
+	s.end(role, hierarchy.KindAssignment, "2026-06-01T12:05:00Z")
+	tell := func(patient string, assurance int) string {
+		r := request("", "user:", "lab.view", "lab:l1", "patient", "Patient:mercy/"+patient, "sensitivity", "routine", "minorConsent", false)
+		r.Subject.Assurance = assurance
+		before := s.ledger.Size()
+		got, err := s.p.Who(ctx, Inquiry{Actor: s.admin, Caller: adminCaller, Requests: []authz.Request{r}}, 0)
+		must(t, err)
+		if int(s.ledger.Size()-before) != len(got.Records) {
+			t.Errorf("%d records, of which it names %v", s.ledger.Size()-before, got.Records)
+		}
+		var out []string
+		for _, o := range got.Openers {
+			if o.Emergency != "" && o.Emergency != opened[o.Principal.String()] {
+				t.Errorf("%s has %s", o.Principal, o.Emergency)
+			}
+			until := ""
+			if o.Until != 0 {
+				until = o.Until.String()
+			}
+			out = append(out, strings.TrimSpace(fmt.Sprint(o.Principal, " ", until, strings.Join(o.Reasons, ""))))
+		}
+		for i, v := range got.Verdicts {
+			if v.Emergency != "" {
+				out = append(out, "by it "+got.Principals[i].Key)
+			}
+		}
+		return strings.Join(out, ", ")
+	}
+	const until = "2026-06-01T12:30:00.000Z"
+	if got, want := tell("leo", 2), "User:erik "+until+", User:gone "+until+", User:petra emergency.open, by it erik, by it gone"; got != want {
+		t.Errorf("leo: %s\nwant %s", got, want)
+	}
+	if got, want := tell("ada", 2), "User:erik emergency.open, User:petra emergency.open"; got != want {
+		t.Errorf("ada: %s\nwant %s", got, want)
+	}
+	if got := tell("ada", 1); got != "" {
+		t.Errorf("with one factor: %s", got)
+	}
+	s.clock.set("2026-06-01T12:30:00Z")
+	if got, want := tell("leo", 2), "User:petra emergency.open"; got != want { // erik's waits for its review
+		t.Errorf("once they are over: %s\nwant %s", got, want)
+	}
+	rep, err := NewReplayer(ctx, s.store, s.keys)
+	must(t, err)
+	for e, err := range s.ledger.Scan(0) {
+		must(t, err)
+		r, err := rep.Replay(ctx, e)
+		must(t, err)
+		if len(r.Differences) > 0 {
+			t.Errorf("%s replays differently: %s", r.Record, r.Differences)
+		}
+	}
+}
+
 func TestWhoIsBoundedAndOnRecord(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, pbm(), "2026-06-01T00:00:00Z")

@@ -57,7 +57,7 @@ func (w world) judge(a *asked) judgement {
 	r := hierarchy.NewReading()
 	j := &judging{world: w, asked: a, reading: r,
 		view: w.graph.At(w.now, w.rev, w.confers).Reading(r), cat: w.set.Catalogue()}
-	code := j.run()
+	code := cmp.Or(j.asked.Declined, j.run())
 	if code != "" {
 		j.verdict = authz.Verdict{Code: code}
 	}

@@ -363,6 +363,8 @@ var hints = map[string]string{
 	"setting_unknown":              "ward setting list shows the settings of the policy set",
 	"setting_invalid":              "ward setting list shows what each takes",
 	"emergency_unasked":            "people open, end and review emergencies through their portal, as the policy set lets them; ward emergency list shows them",
+	"signature_unasked":            "people sign through their portal, as the policy set lets them; a grant that another system keeps has a source and an external id",
+	"why_missing":                  "--why says it",
 	hierarchy.CodeGrantLimit:       "end one of the grants first: ward grant revoke ID",
 	string(authz.SubjectUnlinked):  "this user id is no administrator: an administrator can run ward link add identity unix UID Admin:NAME",
 	string(authz.UnknownSubject):   "this user id is no administrator: an administrator can run ward link add identity unix UID Admin:NAME",

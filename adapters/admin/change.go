@@ -241,6 +241,7 @@ type Answer struct {
 	Obligations []authz.Obligation `json:"obligations,omitempty"`
 	Advice      []authz.Obligation `json:"advice,omitempty"`
 	Grant       string             `json:"grant,omitempty"`
+	Emergency   string             `json:"emergency,omitempty"`
 	Areas       []string           `json:"areas,omitempty"`
 	ValidUntil  Time               `json:"validUntil,omitzero"`
 	Why         *Explanation       `json:"why,omitempty"`
@@ -262,7 +263,7 @@ type Because struct {
 
 func answerOf(v authz.Verdict) Answer {
 	a := Answer{Decision: v.Effect.String(), Code: v.Code, Reasons: v.Reasons, Errors: v.Errors, Cedar: v.Cedar,
-		Obligations: v.Obligations, Advice: v.Advice, Grant: v.Grant, Areas: v.Areas}
+		Obligations: v.Obligations, Advice: v.Advice, Grant: v.Grant, Emergency: v.Emergency, Areas: v.Areas}
 	if v.ValidUntil != 0 {
 		a.ValidUntil = TimeOf(hierarchy.Instant(v.ValidUntil))
 	}

@@ -33,10 +33,12 @@ type WhoMay struct {
 // Truncated is set.
 type Whom struct {
 	Principals []MayBe `json:"principals"`
-	Candidates int     `json:"candidates"`
-	Asked      int     `json:"asked"`
-	Truncated  bool    `json:"truncated,omitempty"`
-	// Records are the inquiries, one for each 1000 questions.
+	// Openers have an emergency open on the record, or may open one.
+	Openers    []Opener `json:"openers,omitempty"`
+	Candidates int      `json:"candidates"`
+	Asked      int      `json:"asked"`
+	Truncated  bool     `json:"truncated,omitempty"`
+	// Records are the inquiries, one for each 1000 questions, and one about openers.
 	Records  []string `json:"records"`
 	At       Time     `json:"at"`
 	Revision uint64   `json:"revision"`
@@ -47,6 +49,16 @@ type Whom struct {
 type MayBe struct {
 	Principal string `json:"principal"` // its node, "User:dana"
 	Answer
+}
+
+// Opener is somebody with an emergency open on the record, or who may open one.
+type Opener struct {
+	Principal string `json:"principal"`
+	// State is "emergency open" or "may open an emergency".
+	State     string   `json:"state"`
+	Emergency string   `json:"emergency,omitempty"`
+	Until     Time     `json:"until,omitzero"`
+	Reasons   []string `json:"reasons,omitempty"` // the policies that let them
 }
 
 func (h *Handler) whoMay(ctx context.Context, who Who, in *WhoMay) (Whom, error) {
@@ -79,6 +91,13 @@ func (h *Handler) whoMay(ctx context.Context, who Who, in *WhoMay) (Whom, error)
 		Records: got.Records, At: TimeOf(got.At), Revision: got.Revision, Set: got.Set}
 	if out.Records == nil {
 		out.Records = []string{}
+	}
+	for _, o := range got.Openers {
+		opener := Opener{Principal: o.Principal.String(), State: "may open an emergency", Reasons: o.Reasons}
+		if o.Emergency != "" {
+			opener.State, opener.Emergency, opener.Until = "emergency open", o.Emergency, TimeOf(o.Until)
+		}
+		out.Openers = append(out.Openers, opener)
 	}
 	for i, v := range got.Verdicts {
 		if bool(v.Effect) || in.All {

@@ -103,12 +103,12 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/ward-authz/ward/adapters/hosts"
 	"github.com/ward-authz/ward/adapters/jsonbody"
+	"github.com/ward-authz/ward/adapters/panics"
 	"github.com/ward-authz/ward/pdp/authz"
 )
 
@@ -295,7 +295,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := &reply{w: w}
 	defer func() {
 		if v := recover(); v != nil {
-			d.log.Error("authzen: panic while answering", "type", fmt.Sprintf("%T", v), "at", panicPlace())
+			panics.Log(d.log, "authzen", v)
 			if !out.started {
 				out.fail(outage(DecisionFailed))
 			}
@@ -374,18 +374,4 @@ func visible(s string) bool {
 		}
 	}
 	return true
-}
-
-// panicPlace names the functions and lines of a panic, without arguments.
-func panicPlace() string {
-	var pcs [16]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	var b strings.Builder
-	for {
-		f, more := frames.Next()
-		fmt.Fprintf(&b, "%s:%d ", f.Function, f.Line)
-		if !more {
-			return strings.TrimSpace(b.String())
-		}
-	}
 }

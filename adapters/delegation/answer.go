@@ -24,6 +24,9 @@ func (d *door) requestGrant(q question) error {
 		return err
 	}
 	g, err := d.pdp.RequestGrant(q.Context(), q.who, grant)
+	if g.ID != "" { // of one that the key made before, too
+		q.out.w.Header().Set("Location", "/v1/grants/"+g.ID)
+	}
 	if err != nil {
 		return err
 	}
@@ -289,6 +292,9 @@ func (out *reply) fail(err error) (code authz.Code, record string) {
 	switch {
 	case errors.As(err, &refusal):
 		status, f = refused(refusal)
+		if errors.As(err, &e) {
+			f.Record = e.Record
+		}
 	case errors.As(err, &e) && e.Kind == authz.Refused:
 		status, f = denied(e)
 	case e != nil && e.Code != "":
@@ -315,7 +321,7 @@ func outage(err error) bool {
 func refused(r *hierarchy.Refusal) (int, failure) {
 	f := failure{Code: authz.Code(r.Code), Message: r.Text}
 	switch r.Code {
-	case hierarchy.CodeGrantExists, hierarchy.CodeGrantLimit, hierarchy.CodeDuplicateFact, hierarchy.CodeEmergencyOpen:
+	case hierarchy.CodeGrantExists, hierarchy.CodeGrantLimit, hierarchy.CodeDuplicateFact, hierarchy.CodeEmergencyOpen, "request_limit":
 		return http.StatusConflict, f
 	case "capability_unknown": // its text repeats what was sent
 		f.Message = "the pack has no capability of this name"

@@ -22,7 +22,8 @@
 //	GET    /v1/grants                 the asker's grants      200  {"grants": [the grant, …]}
 //	GET    /v1/grants/{id}            one of them             200  the grant
 //	POST   /v1/grants/{id}/approval   sign it                 200  the grant
-//	DELETE /v1/grants/{id}            end it                  200  the grant
+//	DELETE /v1/grants/{id}            end it, or take back    200  the grant
+//	                                  the assent it rests on
 //	POST   /v1/emergencies            break the glass         201  the emergency
 //	DELETE /v1/emergencies/{id}       end it before its time  200  the emergency
 //	POST   /v1/emergencies/{id}/review  close its case        200  the emergency
@@ -52,9 +53,10 @@
 //
 // Asking for a grant:
 //
-//	id             optional: letters, digits and '-', at most 64; made up without.
-//	               An id is used once: a repeated request is answered with
-//	               grant_exists, so that a client that lost an answer asks again safely
+//	key            optional: the asker's own name for this request, of letters, digits
+//	               and '-', at most 64. It is used once, and says nothing to others: the
+//	               same key again is answered with grant_exists and the Location of the
+//	               grant, so that a client that lost an answer asks again safely
 //	type           a grant type of the pack (parent, adult-proxy, org-delegate, …)
 //	subject        the person, or the node, that it is about
 //	grantor        optional: who gives; the subject without
@@ -73,8 +75,14 @@
 //	parent         optional: the id of the grant that this one is made from
 //	mayRedelegate  optional: whether grants may be made from it
 //	maxDepth       with mayRedelegate: how deep, 1 to 3
-//	source, external  optional: the system that keeps it too, and its id there
 //	why, ticket    optional: kept with the change
+//
+// The id of a grant is made here, and nobody can guess it. Who asks to act for a
+// person and is no family of theirs names a record of that person as the coverage:
+// without, the answer is the one for a person that does not exist. At most
+// [pdp.MaxRequested] grants that somebody asked for wait for a signature, and
+// at most [pdp.MaxRequests] are asked for within 24 hours, by all accounts of one
+// person.
 //
 // Signing: {"as": "grantor" | "subject" | "co-signer" | "verifier"}. Opening an
 // emergency: {node, reason, text, ticket?}, of which the privacy office reads the
@@ -111,13 +119,16 @@
 //	403  denied, with the decision's code (denied, forbidden, grant_ended,
 //	     majority_reached, obligation_unsupported, subject_unverified, …)
 //	404  not_found: no such path. unknown_resource: what is named does not exist,
-//	     or is not the asker's to know of; the two are told apart in the record alone
+//	     or is not the asker's to know of; the two are told apart in the record alone.
+//	     So is every denial of a grant about a person who is not the asker
 //	405  another method                    421  another host
-//	409  grant_exists, grant_limit, duplicate_fact, emergency_open, nothing_to_do
+//	409  grant_exists, grant_limit, request_limit, duplicate_fact, emergency_open,
+//	     nothing_to_do
 //	422  what the facts or the pack do not admit, with the code of the
-//	     [hierarchy.Refusal]; its text names no person
+//	     [hierarchy.Refusal]; its text names no person. Of the facts only who may ask
+//	     is told: all others are denied
 //	503  an outage, with Retry-After: no decision, and never a deny. What was asked
-//	     may have been done all the same; asking again with the same id is safe
+//	     may have been done all the same; asking again with the same key is safe
 //
 // Of what was sent, messages repeat the name of an unknown field and the ids of
 // organisations' nodes, and nothing else.
@@ -132,10 +143,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime"
 	"strings"
 
 	"github.com/ward-authz/ward/adapters/hosts"
+	"github.com/ward-authz/ward/adapters/panics"
 	"github.com/ward-authz/ward/pdp"
 	"github.com/ward-authz/ward/pdp/authz"
 )
@@ -229,7 +240,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := &reply{w: w}
 	defer func() {
 		if v := recover(); v != nil {
-			d.log.Error("delegation: panic while answering", "type", fmt.Sprintf("%T", v), "at", panicPlace())
+			panics.Log(d.log, "delegation", v)
 			if !out.started {
 				out.fail(&authz.Error{Kind: authz.Outage, Code: DoorFailed})
 			}
@@ -352,18 +363,4 @@ func allowed(e endpoint) string {
 		}
 	}
 	return strings.Join(methods, ", ")
-}
-
-// panicPlace names the functions and lines of a panic, without arguments.
-func panicPlace() string {
-	var pcs [16]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	var b strings.Builder
-	for {
-		f, more := frames.Next()
-		fmt.Fprintf(&b, "%s:%d ", f.Function, f.Line)
-		if !more {
-			return strings.TrimSpace(b.String())
-		}
-	}
 }

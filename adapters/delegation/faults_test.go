@@ -15,7 +15,7 @@ import (
 	"github.com/ward-authz/ward/pdp/authz"
 )
 
-const proxyOfAda = `{"id":"g-1","type":"adult-proxy","subject":"Person:ada","grantee":"User:sue","scope":{"capabilities":["lab.view"]}}`
+const proxyOfAda = `{"key":"g-1","type":"adult-proxy","subject":"Person:ada","grantee":"User:sue","scope":{"capabilities":["lab.view"]}}`
 
 func TestNewRefuses(t *testing.T) {
 	s := newSite(t, "2026-11-20T12:00:00Z")
@@ -108,7 +108,7 @@ func TestARevocationWaitsForWhatIsShown(t *testing.T) {
 		shown := make(chan struct{})
 		go func() {
 			defer close(shown)
-			r := httptest.NewRequest("GET", path, nil)
+			r := httptest.NewRequest("GET", strings.Replace(path, "g-1", s.ids["g-1"], 1), nil)
 			r.Header.Set("Caller", "portal")
 			r.Header.Set("Ward-Subject", "user:ada")
 			s.door.ServeHTTP(w, r)
@@ -171,7 +171,7 @@ func TestCanaries(t *testing.T) {
 		return "{" + strings.Join(append(members, `"`+name+`":`+value), ",") + "}"
 	}
 	me := "portal user:canaryone"
-	for _, name := range []string{"id", "type", "subject", "grantor", "grantee", "scope", "purpose", "from", "to", "zone", "coSigners", "legalBasis", "evidence", "parent", "mayRedelegate", "maxDepth", "source", "external", "why", "ticket"} {
+	for _, name := range []string{"key", "type", "subject", "grantor", "grantee", "scope", "purpose", "from", "to", "zone", "coSigners", "legalBasis", "evidence", "parent", "mayRedelegate", "maxDepth", "why", "ticket"} {
 		check(s.ask(me, "POST", "/v1/grants", body(name, `{"`+canary()+` `+canary()+`":"`+canary()+`"}`)))
 		check(s.ask(me, "POST", "/v1/grants", body(name, `"`+canary()+`\u0000"`)))
 		check(s.ask(me, "POST", "/v1/grants", body(name, `["`+canary()+` `+canary()+`"`)))

@@ -57,7 +57,6 @@ func readGrant(b *object) pdp.GrantRequest {
 	evidence := b.object("evidence", false)
 	q := pdp.GrantRequest{
 		Grant: hierarchy.Grant{
-			ID:      b.grantID("id"),
 			Type:    b.word("type", true),
 			Grantor: b.id("grantor", false),
 			Grantee: b.id("grantee", true),
@@ -78,9 +77,8 @@ func readGrant(b *object) pdp.GrantRequest {
 			Parent:        b.grantID("parent"),
 			MayRedelegate: b.boolean("mayRedelegate"),
 			MaxDepth:      b.number("maxDepth", 3),
-			Source:        b.text("source", false),
-			External:      b.text("external", false),
 		},
+		Key:       b.grantID("key"),
 		From:      b.instant("from", zone, false),
 		To:        b.instant("to", zone, true),
 		CoSigners: b.ids("coSigners"),

@@ -409,8 +409,11 @@ func (a *app) checkConsistency(l *ledgerFlags, earlier, later []byte, check stri
 			return failf(exitIntegrity, "", "the proof leads to another checkpoint, at %d", to.Size)
 		}
 	}
+	if proof.Old != from.Size {
+		return failf(exitIntegrity, "", "the proof leads from another checkpoint, at %d", proof.Old)
+	}
 	if proof.Check(from, to) != nil {
-		return failf(exitIntegrity, "", "the checkpoint at %d does not continue the one at %d, by this proof", to.Size, from.Size)
+		return failf(exitIntegrity, "", "the proof does not show that the checkpoint at %d continues the one at %d", to.Size, from.Size)
 	}
 	saw, err := l.seen(verifier, text)
 	if err != nil {

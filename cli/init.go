@@ -282,6 +282,11 @@ listen:
 # Where to post an event 30, 7 and 1 days before a grant ends. The secret's file
 # holds "whsec_" and the base64 of 24 to 64 bytes, and is its owner's to read.
 # webhook: {url: https://portal.example.com/ward, secretFile: webhook.secret, events: [grant.ending]}
+
+# Who cosigns the ledger's checkpoints, so that a rewritten ledger shows: a ward
+# witness that somebody else runs, or any other of C2SP tlog-witness.
+# witness:
+# - {url: https://witness.example.org, key: "witness.example.org/w1+…", every: 10s}
 `
 
 // compile reads and compiles a policy set: a folder, or the shipped one.

@@ -313,8 +313,19 @@ func TestInsider(t *testing.T) {
 		})
 	}
 
-	// A store that went back alone does not open with its ledger.
+	// What the folder keeps of the witness is the witness's word, or damage.
 	i := base.clone()
+	key, err := witness.ParseVerifier(w.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(i.ledger(), key.File()), []byte(st.Checkpoint), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	i.run(7, "", "audit", "verify", "--anchor", cosigned, "--witness", w.key)
+
+	// A store that went back alone does not open with its ledger.
+	i = base.clone()
 	store, err := os.ReadFile(filepath.Join(newLab(t, "").dir, "data", "store.db"))
 	if err != nil {
 		t.Fatal(err)

@@ -285,7 +285,7 @@ func TestAnswers(t *testing.T) {
 	ask("a ledger of the same name", 403, request(namesake, 0))
 	ask("a ledger that is not watched", 404, request(stranger, 0))
 	ask("empty", 400, "")
-	ask("too long", 400, strings.Repeat("x", maxBody+1))
+	ask("too long", 400, same+strings.Repeat("— "+strings.Repeat("x", 200)+" AAAAAAAA\n", 90))
 	ask("64 hashes", 400, strings.Replace(same, "\n\n", "\n"+strings.Repeat("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", 64)+"\n", 1))
 	ask("the next", 200, nine)
 	ask("a fork, as if it continued", 422, "old 9\n\n"+request(fork, 5)[strings.Index(request(fork, 5), "\n\n")+2:])
@@ -457,6 +457,10 @@ func TestNeverTwo(t *testing.T) {
 				crashes++
 				disk.crash(t)
 				w = disk.open(t, dir)
+				// What it shows is out as well.
+				if l := w.known[fileOf("ward.example/audit/a")]; string(l.last) != never {
+					all = append(all, bytes.Clone(l.last))
+				}
 			}
 		}
 		consistent(t, round, v, nodes, all)
@@ -555,6 +559,36 @@ func (d *disk) open(t *testing.T, dir string) *Witness {
 		if w, err := open(dir, quiet, d.keep); err == nil {
 			return w
 		}
+	}
+}
+
+// TestFails: after a write that failed nothing is cosigned, until the witness is
+// opened again.
+func TestFails(t *testing.T) {
+	n := newNode(t, "ward.example/audit/a").open()
+	n.write(2)
+	dir, _ := newWitness(t, n)
+	fails := false
+	w, err := open(dir, quiet, func(path string, content []byte) error {
+		if fails {
+			return errors.New("no space")
+		}
+		return replace(path, content)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := n.ledger.Consistency(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fails = range []bool{true, false} {
+		if status, answer := w.submit(c.Text()); status != 500 || strings.Contains(string(answer), "—") {
+			t.Errorf("%d %s", status, answer)
+		}
+	}
+	if status, _ := openWitness(t, dir).submit(c.Text()); status != 200 {
+		t.Errorf("opened again: %d", status)
 	}
 }
 
@@ -694,6 +728,12 @@ func TestKeys(t *testing.T) {
 		if got, err := v.Seen(append(bytes.Clone(note), s.cosign(msg, second)...)); err != nil || !got.Equal(want) {
 			t.Error(got, err)
 		}
+	}
+	// A key id that is not the key's.
+	wrong := s
+	wrong.id[0]++
+	if _, err := v.Seen(append(bytes.Clone(msg), wrong.cosign(msg, at)...)); !errors.Is(err, ErrNotCosigned) {
+		t.Error(err)
 	}
 	other := newSigner("witness.example/w1", bytes.Repeat([]byte{8}, 32))
 	for _, bad := range [][]byte{nil, msg, append(bytes.Clone(msg), other.cosign(msg, at)...), bytes.Replace(note, []byte("\n1\n"), []byte("\n2\n"), 1), bytes.Replace(note, []byte("w1"), []byte("w2"), 1)} {

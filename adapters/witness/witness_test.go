@@ -590,6 +590,20 @@ func TestFails(t *testing.T) {
 	if status, _ := openWitness(t, dir).submit(c.Text()); status != 200 {
 		t.Errorf("opened again: %d", status)
 	}
+	// What an earlier run left may be readable and not durable: before it is
+	// shown, it is made so.
+	file := filepath.Join(dir, fileOf("ward.example/audit/a"))
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]string{}
+	if _, err := open(dir, quiet, func(path string, content []byte) error { kept[path] = string(content); return nil }); err != nil || kept[file] != string(want) {
+		t.Errorf("%v, %v", kept, err)
+	}
+	if _, err := open(dir, quiet, func(string, []byte) error { return errors.New("no space") }); err == nil {
+		t.Error("opened with what may not be durable")
+	}
 }
 
 // TestForgets: the same harness catches a witness that answers first.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -782,18 +783,81 @@ func benchmarkAppend(b *testing.B, callers int) {
 func BenchmarkAppendGroupCommit(b *testing.B)      { benchmarkAppend(b, 64) }
 func BenchmarkAppendOneSyncPerRecord(b *testing.B) { benchmarkAppend(b, 1) }
 
+// benchLedger is a closed ledger on the disk, of records like a decision's.
+func benchLedger(b *testing.B, n int) (dir string, k *Keys, l *Ledger) {
+	l, k, dir = newLedger(b, Options{})
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for range n / 64 {
+				if _, err := l.Append(ctx, payload("0-bench", 280)); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return dir, k, l
+}
+
+// BenchmarkVerify is on one core.
 func BenchmarkVerify(b *testing.B) {
-	m := memLedgerFS(b)
-	l, _, err := Open(memLedger, memOpenKeys(b, m), Options{})
+	const n = 1 << 17 // two segments
+	dir, k, l := benchLedger(b, n)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for b.Loop() {
+		if rep, err := Verify(dir, k.Verifier(), l.Checkpoint()); err != nil || rep.Records != n {
+			b.Fatal(rep, err)
+		}
+	}
+	e, err := l.Entry(n - 1)
 	if err != nil {
 		b.Fatal(err)
 	}
-	appendN(b, l, 2000, 300)
-	l.Close()
+	b.ReportMetric(float64(b.N)*n/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(len(e.Body)+headerSize), "bytes/record")
+}
+
+// BenchmarkProve is from the files, BenchmarkConsistency the writer's own.
+func BenchmarkProve(b *testing.B) {
+	const n = 1 << 17
+	dir, k, l := benchLedger(b, n)
+	r, err := OpenReader(dir, k.Verifier())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var proof []byte
 	for b.Loop() {
-		if _, err := verify(m, memLedger, l.keys.verifier); err != nil {
+		if proof, err = r.Prove(n/3, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(b.N)*2000/b.Elapsed().Seconds(), "records/s")
+	e, err := l.Entry(n / 3)
+	if err != nil {
+		b.Fatal(err)
+	}
+	start, rounds := time.Now(), 1000
+	for range rounds {
+		if _, _, err := CheckProof(proof, e.Body, k.Verifier()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(proof)), "bytes/proof")
+	b.ReportMetric(float64(time.Since(start).Microseconds())/float64(rounds), "µs/check")
+}
+
+func BenchmarkConsistency(b *testing.B) {
+	const n = 1<<17 + 1<<12
+	_, _, l := benchLedger(b, n)
+	var c Consistency
+	for b.Loop() {
+		var err error
+		if c, err = l.Consistency(n - 5000); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(c.Text())), "bytes/proof")
 }

@@ -290,8 +290,9 @@ func TestRefused(t *testing.T) {
 		change func(*Record)
 		want   error
 	}{
-		"outcome":      {func(r *Record) { r.Kind = "outcome" }, ErrInvalid},
-		"refusals":     {func(r *Record) { r.Kind = "refusals" }, ErrInvalid},
+		"another kind": {func(r *Record) { r.Kind = "canary" }, ErrInvalid},
+		"D2":           {func(r *Record) { r.Durability = D2 }, ErrNoSecond},
+		"no class":     {func(r *Record) { r.Durability = D2 + 1 }, ErrNoSecond},
 		"no kind":      {func(r *Record) { r.Kind = "" }, ErrInvalid},
 		"time":         {func(r *Record) { r.Time = -1 }, ErrInvalid},
 		"far":          {func(r *Record) { r.Time = maxTime }, ErrInvalid},
@@ -342,7 +343,7 @@ func TestRefused(t *testing.T) {
 // drains.
 func TestBusy(t *testing.T) {
 	m := memLedgerFS(t)
-	l, _, err := Open(memLedger, memOpenKeys(t, m), Options{MaxQueue: 2})
+	l, _, err := Open(memLedger, memOpenKeys(t, m), Options{MaxQueue: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +359,7 @@ func TestBusy(t *testing.T) {
 	errs := make(chan error, 4)
 	add := func(c context.Context) {
 		go func() {
-			_, err := l.Append(c, Record{Kind: Change, Time: testTime})
+			_, err := l.Append(c, Record{Kind: Decision, Time: testTime})
 			errs <- err
 		}()
 	}
@@ -380,8 +381,8 @@ func TestBusy(t *testing.T) {
 	waiting(1)
 	add(ctx)
 	waiting(2)
-	if _, err := l.Append(ctx, Record{Kind: Change, Time: testTime}); !errors.Is(err, ErrBusy) {
-		t.Errorf("third in the queue: %v", err)
+	if _, err := l.Append(ctx, Record{Kind: Decision, Time: testTime}); !errors.Is(err, ErrBusy) {
+		t.Errorf("beside the one that is being written, third in the queue: %v", err)
 	}
 	cancel()
 	if err := <-errs; !errors.Is(err, context.Canceled) {

@@ -96,7 +96,19 @@ func TestOutcomes(t *testing.T) {
 	must(t, err)
 	s.p = p
 	report("outcome_exists", mine, authz.Outcome{Record: ds[0].Record})
+	report("unknown_record", mine, authz.Outcome{Record: audit.ID(s.ledger.Size() - 2)}) // an outcome
 	report("unknown_record", authz.Caller{Name: "other"}, authz.Outcome{Record: waiting})
+	// What could not be recorded is not the outcome.
+	read, n := s.p.clock.read, 0
+	s.p.clock.read = func() (time.Time, time.Duration) {
+		wall, mono := read()
+		if n++; n == 2 {
+			return wall.Add(-time.Hour), mono - time.Hour
+		}
+		return wall, mono
+	}
+	report("outage clock_failed", mine, authz.Outcome{Record: waiting})
+	s.p.clock.read = read
 	report("ok", mine, authz.Outcome{Record: waiting})
 	report("outcome_exists", mine, authz.Outcome{Record: waiting})
 

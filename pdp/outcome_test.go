@@ -99,10 +99,10 @@ func TestOutcomes(t *testing.T) {
 	report("unknown_record", mine, authz.Outcome{Record: audit.ID(s.ledger.Size() - 2)}) // an outcome
 	report("unknown_record", authz.Caller{Name: "other"}, authz.Outcome{Record: waiting})
 	// What could not be recorded is not the outcome.
-	read, n := s.p.clock.read, 0
+	read, reads := s.p.clock.read, 0
 	s.p.clock.read = func() (time.Time, time.Duration) {
 		wall, mono := read()
-		if n++; n == 2 {
+		if reads++; reads == 2 {
 			return wall.Add(-time.Hour), mono - time.Hour
 		}
 		return wall, mono

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,6 +121,12 @@ func lineRows(w io.Writer, l pdp.Line) {
 	if l.Closes != "" {
 		rows(w, "closes", l.Closes)
 	}
+	if o := l.Outcome; o != nil {
+		rows(w, "outcome of", o.Of, "it was", outcomeText(o))
+	}
+	for _, s := range refusalTexts(l.Refusals) {
+		rows(w, "refused", s)
+	}
 	for _, it := range l.Items {
 		rows(w, it.Effect, fmt.Sprintf("%s %s %s %s", it.Action, it.Type, it.Code, strings.Join(it.Reasons, ",")))
 	}
@@ -140,9 +148,9 @@ lists what everybody may read of them, the latest last.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Code = authz.Code(code)
 			switch audit.Kind(q.Kind) {
-			case "", audit.Decision, audit.Inquiry, audit.Change, audit.Abandoned:
+			case "", audit.Decision, audit.Inquiry, audit.Outcome, audit.Change, audit.Abandoned, audit.Refusals:
 			default:
-				return invalid("one of decision, inquiry, change, abandoned", "there is no kind of record %q", q.Kind)
+				return invalid("one of decision, inquiry, outcome, change, abandoned, refusals", "there is no kind of record %q", q.Kind)
 			}
 			var err error
 			if from != "" {
@@ -183,12 +191,36 @@ lists what everybody may read of them, the latest last.`,
 	f.StringVar(&q.Emergency, "emergency", "", "the emergency `id` that permitted")
 	f.StringVar(&q.Action, "action", "", "the `action`, such as claim.view or grant.change")
 	f.StringVar(&code, "code", "", "the `code`, such as no_standing")
-	f.StringVar(&q.Kind, "kind", "", "decision, inquiry, change or abandoned")
+	f.StringVar(&q.Kind, "kind", "", "decision, inquiry, outcome, change, abandoned or refusals")
 	f.StringVar(&from, "from", "", "recorded at this `time` or later")
 	f.StringVar(&to, "to", "", "recorded before this `time`; a date includes its day")
 	f.StringVar(&zone, "zone", "UTC", "time `zone` of dates")
 	f.IntVar(&q.Limit, "limit", 0, "at most this many, the latest (default 100)")
 	return c
+}
+
+func outcomeText(o *pdp.Reported) string {
+	s := "delivered"
+	if !o.Delivered {
+		s = "not delivered"
+	}
+	if o.Rows != nil {
+		s += fmt.Sprintf(", %d rows", *o.Rows)
+	}
+	for _, id := range o.Obligations {
+		s += ", " + id
+	}
+	return s
+}
+
+// refusalTexts lists refusals by door and code.
+func refusalTexts(counts map[string]map[authz.Code]uint64) (texts []string) {
+	for _, door := range slices.Sorted(maps.Keys(counts)) {
+		for _, code := range slices.Sorted(maps.Keys(counts[door])) {
+			texts = append(texts, fmt.Sprintf("%s %s %d", door, code, counts[door][code]))
+		}
+	}
+	return texts
 }
 
 // writeLine writes what everybody may read of a record, on one line.
@@ -197,6 +229,10 @@ func writeLine(w io.Writer, l pdp.Line) {
 	if len(l.Change) > 0 {
 		what = append(what, fmt.Sprintf("%s (%d events)", strings.Join(l.Change, ", "), l.Events))
 	}
+	if l.Outcome != nil {
+		what = append(what, "of "+l.Outcome.Of+": "+outcomeText(l.Outcome))
+	}
+	what = append(what, refusalTexts(l.Refusals)...)
 	for i, it := range l.Items {
 		if i == 3 {
 			what = append(what, fmt.Sprintf("and %d more", len(l.Items)-i))

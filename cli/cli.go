@@ -69,7 +69,8 @@ type app struct {
 	output, color            string
 	quiet                    bool
 
-	clock  func() time.Time // of the demonstration; nil is the machine's
+	clock  func() time.Time                            // of the demonstration; nil is the machine's
+	space  func(string) (free, size uint64, err error) // of a disk; nil is the machine's
 	cfg    *config
 	kernel *kernel // opened when no server answers
 }

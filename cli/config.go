@@ -36,7 +36,9 @@ type config struct {
 	callers    []callerConfig
 	webhook    webhookConfig
 	witnesses  []witnessConfig
-	clock      func() time.Time // nil is the machine's; no file can set it
+	reserve    uint64                                      // bytes to keep free; 0 goes by the disk
+	clock      func() time.Time                            // nil is the machine's; no file can set it
+	space      func(string) (free, size uint64, err error) // nil is the machine's
 }
 
 type listenAuthZEN struct {
@@ -108,7 +110,7 @@ func (a *app) config(optional bool) (*config, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	c.clock = a.clock
+	c.clock, c.space = a.clock, a.space
 	a.cfg = c
 	return c, nil
 }
@@ -404,6 +406,14 @@ func readConfig(path string, text []byte) (*config, error) {
 				r.fail(n, "want a time up to 1m, such as 2s")
 			}
 		},
+		"reserve": func(n *yaml.Node) {
+			var size string
+			r.text(&size)(n)
+			var ok bool
+			if c.reserve, ok = readSize(size); !ok || c.reserve < leastReserve {
+				r.fail(n, "want a size of at least 256MiB, such as 20GiB")
+			}
+		},
 		"listen": nested(map[string]func(*yaml.Node){
 			"authzen": nested(map[string]func(*yaml.Node){
 				"address": r.text(&c.authzen.address),
@@ -446,6 +456,7 @@ func (c *config) readCallers(r *reader, n *yaml.Node) {
 			"assurance": r.number(&k.Assurance),
 			"explains":  r.boolean(&k.Explains),
 			"performs":  r.texts(&k.Performs),
+			"rate":      r.number(&k.Rate),
 		})
 		if r.err != nil {
 			return

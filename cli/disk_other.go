@@ -4,4 +4,4 @@ package cli
 
 import "errors"
 
-func freeSpace(string) (uint64, error) { return 0, errors.ErrUnsupported }
+func diskSpace(string) (free, size uint64, err error) { return 0, 0, errors.ErrUnsupported }

@@ -36,7 +36,7 @@ Exit code 1 when a line fails.`,
 		Example: "  ward doctor\n  ward doctor --config /etc/ward/ward.yaml -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := &doctor{a: a, free: freeSpace, checks: []check{}}
+			d := &doctor{a: a, checks: []check{}}
 			d.run(cmd.Context())
 			if err := a.show(d.checks, func(w io.Writer) {
 				for _, c := range d.checks {
@@ -67,7 +67,6 @@ type check struct {
 type doctor struct {
 	a      *app
 	config *config
-	free   func(path string) (uint64, error) // bytes left on its disk
 	checks []check
 }
 
@@ -194,21 +193,19 @@ func (d *doctor) permissions() {
 	}
 }
 
-// diskReserve is what must be free on the ledger's disk; four times that is
-// what should be.
-const diskReserve = 256 << 20
-
+// disk looks at the reserve; four times as much is what should be free.
 func (d *doctor) disk() {
-	for _, dir := range []string{d.config.data, d.config.keys} {
-		free, err := d.free(dir)
+	for _, dir := range []string{d.config.data, d.config.ledger(), d.config.keys} {
+		free, size, err := d.config.diskSpace(dir)
+		reserve := d.config.reserveOf(size)
 		const do = "make room, or move the folder: when the disk is full, nothing is decided"
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // another check says so
 		case err != nil:
 			d.warn("disk", "", "how much is free at %s cannot be told: %s", dir, cause(err))
-		case free < diskReserve:
-			d.fail("disk", do, "%d MiB are free at %s, less than the reserve of %d", free>>20, dir, diskReserve>>20)
-		case free < 4*diskReserve:
+		case free < reserve:
+			d.fail("disk", do, "%d MiB are free at %s, less than the reserve of %d: a server is not ready", free>>20, dir, reserve>>20)
+		case free < 4*reserve:
 			d.warn("disk", do, "%d MiB are free at %s", free>>20, dir)
 		default:
 			d.ok("disk", "%d MiB are free at %s", free>>20, dir)

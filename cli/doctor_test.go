@@ -233,13 +233,14 @@ func TestDoctorOnClockAndDisk(t *testing.T) {
 		free        uint64
 		clock, disk string
 	}{
-		{0, 1 << 40, "ok", "ok ok"},
-		{-time.Hour, 1 << 40, "fail", "ok ok"},
-		{time.Hour, diskReserve * 2, "ok", "warn warn"},
-		{0, diskReserve - 1, "ok", "fail fail"},
+		{0, 1 << 40, "ok", "ok ok ok"},
+		{-time.Hour, 1 << 40, "fail", "ok ok ok"},
+		{time.Hour, leastReserve * 2, "ok", "warn warn warn"},
+		{0, leastReserve - 1, "ok", "fail fail fail"},
 	} {
-		a := &app{stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv, configPath: i.config, clock: func() time.Time { return time.Now().Add(c.ahead) }}
-		d := &doctor{a: a, free: func(string) (uint64, error) { return c.free, nil }}
+		a := &app{stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv, configPath: i.config, clock: func() time.Time { return time.Now().Add(c.ahead) },
+			space: func(string) (uint64, uint64, error) { return c.free, 1 << 30, nil }}
+		d := &doctor{a: a}
 		d.run(context.Background())
 		if clock, disk := states(d.checks, "clock"), states(d.checks, "disk"); clock != c.clock || disk != c.disk {
 			t.Errorf("%s ahead with %d bytes: clock %s, disk %s: %+v", c.ahead, c.free, clock, disk, d.checks)

@@ -266,6 +266,7 @@ listen:
 
 # How long a shutdown lets clients move away before the door closes.
 # drain: 1s
+# reserve: 20GiB   # below this on the data's disk, readiness fails; a twentieth of it without
 
 # Who may ask. A caller is recognised by its user id on the socket, or by the
 # listener it comes through (tcp or socket: anybody who can connect).
@@ -278,6 +279,7 @@ listen:
 #    assurance: 2               # how well they were authenticated, 0 to 3
 #    explains: false            # may see reasons
 #    performs: [filter, mask]   # obligations that it carries out
+#    rate: 500                  # answers a second that it may have, twice as many at once
 
 # Where to post an event 30, 7 and 1 days before a grant ends. The secret's file
 # holds "whsec_" and the base64 of 24 to 64 bytes, and is its owner's to read.

@@ -78,6 +78,9 @@ func (k *kernel) config() pdp.Config {
 // close closes the ledger before the store: its last checkpoint covers all.
 func (k *kernel) close() error {
 	var errs []error
+	if k.pdp != nil {
+		_ = k.pdp.WriteRefusals() // a ledger that has failed says so itself
+	}
 	if k.ledger != nil {
 		errs = append(errs, k.ledger.Close())
 	}
@@ -202,7 +205,7 @@ func (a *app) client(ctx context.Context) (*admin.Client, error) {
 			a.say("recovered: a torn tail of %d bytes was cut off and kept as %s", cut, a.kernel.recovery.Kept)
 		}
 	}
-	h, err := a.kernel.handler(nil, nil, nil, a.cfg.data)
+	h, err := a.kernel.handler(admin.Config{Ready: func() error { return a.kernel.ready(a.cfg) }, Temp: a.cfg.data})
 	if err != nil {
 		return nil, err
 	}

@@ -70,11 +70,20 @@ const (
 	shutdownTimeout = 15 * time.Second
 )
 
-// handler is the admin door of a kernel.
-func (k *kernel) handler(ready func() error, witnesses func() []witness.Status, log *slog.Logger, temp string) (http.Handler, error) {
-	return admin.New(admin.Config{PDP: k.pdp, Store: k.store, Ledger: k.ledger, Keys: k.keys,
-		Temp: temp, Ready: ready, Witnesses: witnesses, Version: version(), Log: log})
+// handler is the admin door of a kernel; c says what the kernel does not.
+func (k *kernel) handler(c admin.Config) (http.Handler, error) {
+	c.PDP, c.Store, c.Ledger, c.Keys, c.Version = k.pdp, k.store, k.ledger, k.keys, version()
+	return admin.New(c)
 }
+
+// refused counts what a door refuses.
+func (k *kernel) refused(door string) func(authz.Code) {
+	return func(code authz.Code) { k.pdp.Refused(door, code) }
+}
+
+// ready says why no requests should come: nothing can be decided, or the disk
+// is filling up.
+func (k *kernel) ready(c *config) error { return errors.Join(k.pdp.Ready(), c.room()) }
 
 // server is `ward serve` at work.
 type server struct {
@@ -82,7 +91,6 @@ type server struct {
 	kernel   *kernel
 	log      *slog.Logger
 	draining atomic.Bool
-	refused  atomic.Int64
 	servers  []*http.Server
 	clients  []*witness.Client
 	sockets  []string
@@ -132,18 +140,12 @@ func (s *server) run(stop <-chan os.Signal) error {
 		attrs = append(attrs, "ready", err.Error())
 	}
 	s.log.Info("serving", attrs...)
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			s.countRefused()
-		case err := <-s.failed:
-			s.log.Error("a listener failed", "type", errorType(err))
-			return err
-		case <-stop:
-			return s.shutdown(stop)
-		}
+	select {
+	case err := <-s.failed:
+		s.log.Error("a listener failed", "type", errorType(err))
+		return err
+	case <-stop:
+		return s.shutdown(stop)
 	}
 }
 
@@ -155,23 +157,17 @@ func errorType(err error) string {
 	return "other"
 }
 
-func (s *server) countRefused() {
-	if n := s.refused.Swap(0); n > 0 {
-		s.log.Info("requests refused before a decision", "count", n)
-	}
-}
-
 // ready says why the server should get no requests, or nil.
 func (s *server) ready() error {
 	if s.draining.Load() {
 		return &authz.Error{Kind: authz.Outage, Code: authz.NotReady, Text: "shutting down"}
 	}
-	return s.kernel.pdp.Ready()
+	return s.kernel.ready(s.cfg)
 }
 
 // listen opens the doors and returns what to log about them.
 func (s *server) listen() ([]any, error) {
-	h, err := s.kernel.handler(s.ready, s.witnesses, s.log, s.cfg.data)
+	h, err := s.kernel.handler(admin.Config{Ready: s.ready, Refused: s.kernel.refused("admin"), Witnesses: s.witnesses, Log: s.log, Temp: s.cfg.data})
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +256,7 @@ func (s *server) door(addr net.Addr) (http.Handler, error) {
 		BaseURL: s.cfg.baseURL,
 		Hosts:   s.cfg.hostNames(addr),
 		Caller:  s.cfg.caller,
-		Refused: func(authz.Code) { s.refused.Add(1) },
+		Refused: s.kernel.refused("authzen"),
 		Log:     s.log,
 	})
 	if err != nil {
@@ -270,7 +266,7 @@ func (s *server) door(addr net.Addr) (http.Handler, error) {
 		PDP:     s.kernel.pdp,
 		Hosts:   s.cfg.hostNames(addr),
 		Caller:  s.cfg.caller,
-		Refused: func(authz.Code) { s.refused.Add(1) },
+		Refused: s.kernel.refused("delegation"),
 		Log:     s.log,
 	})
 	if err != nil {
@@ -326,7 +322,7 @@ func (s *server) start(_ net.Listener, h http.Handler, leave bool) *http.Server 
 	}
 	srv := &http.Server{Handler: h, ConnContext: admin.ConnContext,
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: 32 << 10, ErrorLog: log.New(&connectionErrors{s.log}, "", 0)}
+		MaxHeaderBytes: 32 << 10, ErrorLog: log.New(&connectionErrors{s.log, s.kernel.refused("listener")}, "", 0)}
 	s.servers = append(s.servers, srv)
 	return srv
 }
@@ -345,19 +341,27 @@ func (s *server) serve(srv *http.Server, l net.Listener, scheme string) {
 	}()
 }
 
-// connectionErrors logs what net/http complains about: that it does, and the
-// kind of complaint, but nothing that a client sent.
-type connectionErrors struct{ log *slog.Logger }
+// connectionErrors takes what net/http complains about. What anybody can bring
+// about is counted as refused; the rest is logged: that there is a complaint, and
+// its kind, but nothing that a client sent.
+type connectionErrors struct {
+	log     *slog.Logger
+	refused func(authz.Code)
+}
 
 // Write implements [io.Writer].
 func (c *connectionErrors) Write(b []byte) (int, error) {
-	kind := "connection"
-	for _, k := range []string{"TLS handshake", "Accept", "panic", "superfluous", "http2"} {
+	for _, k := range []string{"Accept", "panic", "superfluous"} {
 		if bytes.Contains(b, []byte(k)) {
-			kind = k
+			c.log.Warn("http", "kind", k)
+			return len(b), nil
 		}
 	}
-	c.log.Warn("http", "kind", kind)
+	code := authz.Code("connection")
+	if bytes.Contains(b, []byte("TLS handshake")) {
+		code = "tls_handshake"
+	}
+	c.refused(code)
 	return len(b), nil
 }
 
@@ -395,7 +399,6 @@ func (s *server) shutdown(stop <-chan os.Signal) error {
 	}()
 	select {
 	case err := <-done:
-		s.countRefused()
 		if err != nil {
 			return failf(exitFailure, "", "answers were still in flight after %s", shutdownTimeout)
 		}

@@ -68,6 +68,18 @@ func BenchmarkDecide(b *testing.B) {
 			s.know(client)
 			r := request("claims-service", "user:bo", "claim.view", "claim:c1", claim("Coverage:acme/cov1", "Pharmacy:p1", "2026-06-01", "routine")...)
 			b.ReportAllocs()
+			before := s.ledger.Size()
+			defer func() {
+				var bytes, records int
+				for e, err := range s.ledger.Scan(before) {
+					must(b, err)
+					bytes, records = bytes+len(e.Body), records+1
+					if records == 100 {
+						break
+					}
+				}
+				b.ReportMetric(float64(bytes)/float64(records), "bytes/record")
+			}()
 			b.SetParallelism(callers / runtime.GOMAXPROCS(0))
 			if callers == 1 {
 				for b.Loop() {

@@ -40,6 +40,10 @@ type Line struct {
 	Events int      `json:"events,omitempty"`
 	// Closes is the change that an abandoned record closes.
 	Closes string `json:"closes,omitempty"`
+	// Outcome is what became of a decision.
+	Outcome *Reported `json:"outcome,omitempty"`
+	// Refusals counts what each door refused before a decision, by code.
+	Refusals map[string]map[authz.Code]uint64 `json:"refusals,omitempty"`
 }
 
 // LineItem is one answer of a record.
@@ -64,7 +68,8 @@ func lineOf(e audit.Entry) (Line, *clearPart, error) {
 	if err := json.Unmarshal(e.Clear, &c); err != nil {
 		return Line{}, nil, &IntegrityError{Record: e.ID(), Text: "the clear part cannot be read"}
 	}
-	l := Line{Record: e.ID(), Kind: string(e.Kind), Time: hierarchy.Instant(e.Time).String(), Revision: c.Revision, Set: c.Set, Caller: c.Caller}
+	l := Line{Record: e.ID(), Kind: string(e.Kind), Time: hierarchy.Instant(e.Time).String(), Revision: c.Revision, Set: c.Set, Caller: c.Caller,
+		Outcome: c.Outcome, Refusals: c.Refusals}
 	for _, it := range c.Items {
 		l.Items = append(l.Items, LineItem{it.Action, it.Type, it.Effect, it.Code, it.Enforced, it.Reasons})
 	}

@@ -39,6 +39,10 @@ type PDP struct {
 	failed  atomic.Pointer[authz.Error] // why nothing can be decided any more
 	flights flights
 
+	refusals refusals
+	outcomes outcomes
+	rates    rates
+
 	changing sync.Mutex // one change at a time
 }
 
@@ -67,6 +71,7 @@ func Open(ctx context.Context, c Config) (*PDP, error) {
 		return nil, err
 	}
 	p := &PDP{store: c.Store, ledger: c.Ledger, keys: c.Keys, graph: graph, clock: newClock(c.Clock), sets: setCache{store: c.Store}}
+	p.outcomes.start = c.Ledger.Size()
 	if err := p.reconcile(); err != nil {
 		return nil, err
 	}
@@ -183,6 +188,9 @@ func (p *PDP) DecideAll(ctx context.Context, rs []authz.Request, stop authz.Stop
 	if len(rs) > MaxBatch {
 		return nil, &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: fmt.Sprintf("a batch holds at most %d requests", MaxBatch)}
 	}
+	if err := p.rates.take(rs[0].Caller, len(rs)); err != nil {
+		return nil, err
+	}
 	delivery := authz.DeliveryFrom(ctx)
 	own := delivery == nil
 	if own {
@@ -238,17 +246,26 @@ func (p *PDP) world(cur *pair) (world, error) {
 // append makes a recording durable and returns its sequence number.
 func (p *PDP) append(ctx context.Context, r *recording) (uint64, error) {
 	seq, err := r.write(ctx, p.ledger, p.keys)
-	switch {
-	case err == nil:
-		return seq, nil
-	case errors.Is(err, audit.ErrTooLarge):
-		return 0, &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: "the record of this request would be too large", Err: err}
-	case errors.Is(err, audit.ErrBusy):
-		return 0, &authz.Error{Kind: authz.Outage, Code: authz.Busy, Text: "too many requests wait for the ledger: try again", Err: err}
-	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
-		return 0, &authz.Error{Kind: authz.Outage, Code: authz.Busy, Text: "the caller did not wait for the record", Err: err}
+	if err != nil {
+		return 0, unrecorded(err)
 	}
-	return 0, &authz.Error{Kind: authz.Outage, Code: authz.LedgerFailed, Text: "the record could not be made durable", Err: err}
+	if r.kind == audit.Decision {
+		p.outcomes.remember(seq, r.world.now, r.items[0].asked.Caller)
+	}
+	return seq, nil
+}
+
+// unrecorded says why a record was not made durable.
+func unrecorded(err error) *authz.Error {
+	switch {
+	case errors.Is(err, audit.ErrTooLarge):
+		return &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: "the record of this request would be too large", Err: err}
+	case errors.Is(err, audit.ErrBusy):
+		return &authz.Error{Kind: authz.Outage, Code: authz.Busy, Text: "too many requests wait for the ledger: try again", Err: err}
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return &authz.Error{Kind: authz.Outage, Code: authz.Busy, Text: "the caller did not wait for the record", Err: err}
+	}
+	return &authz.Error{Kind: authz.Outage, Code: authz.LedgerFailed, Text: "the record could not be made durable", Err: err}
 }
 
 // setCache keeps compiled policy sets by digest, and overlays with the set that

@@ -520,6 +520,9 @@ func (p *PDP) Grant(ctx context.Context, a Asking, id string) (Delegated, error)
 }
 
 func (p *PDP) grants(ctx context.Context, a Asking, find func(hierarchy.View, hierarchy.ID) []hierarchy.GrantFact) ([]Delegated, authz.Receipt, error) {
+	if err := p.rates.take(a.Caller, 1); err != nil {
+		return nil, authz.Receipt{}, err
+	}
 	delivery := authz.DeliveryFrom(ctx)
 	own := delivery == nil
 	if own {
@@ -609,6 +612,9 @@ func (d deed) declined(code, text string) deed {
 // to be done is judged again with p.changing held: the facts that it was judged
 // by must be those that it is written to, or two requests would pass one limit.
 func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View, hierarchy.ID) (deed, error)) (authz.Verdict, Changed, error) {
+	if err := p.rates.take(a.Caller, 1); err != nil {
+		return authz.Verdict{}, Changed{}, err
+	}
 	_, delivery := authz.Deliver(ctx)
 	defer delivery.Done()
 	t, err := p.weigh(p.flights.take(&p.current, delivery), a, plan)

@@ -38,6 +38,10 @@ type clearPart struct {
 	Items []clearItem `json:"items,omitempty"`
 
 	Change *clearChange `json:"change,omitempty"`
+	// Outcome is what became of a decision, Refusals how many requests each door
+	// refused, by code.
+	Outcome  *Reported                        `json:"outcome,omitempty"`
+	Refusals map[string]map[authz.Code]uint64 `json:"refusals,omitempty"`
 }
 
 type clearItem struct {
@@ -210,7 +214,7 @@ func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
 		}
 		parts[0].items[0].Why = r.why
 	}
-	rec := audit.Record{Kind: r.kind, Time: int64(r.world.now)}
+	rec := audit.Record{Kind: r.kind, Time: int64(r.world.now), Caller: c.Caller}
 	if r.at != 0 {
 		rec.Time = int64(r.at)
 	}

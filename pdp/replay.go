@@ -88,8 +88,8 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 		}
 	}
 	out.Items = len(c.Items)
-	if e.Kind == audit.Abandoned {
-		return out, nil
+	if e.Kind == audit.Abandoned || e.Kind == audit.Outcome || e.Kind == audit.Refusals {
+		return out, nil // nothing of it is derived
 	}
 	rec := recording{kind: e.Kind, head: hierarchy.Head{Revision: c.Revision, Hash: c.Head}, base: c.First, of: c.Of, at: hierarchy.Instant(e.Time)}
 	if rec.world, err = r.world(ctx, out.Record, c); err != nil {

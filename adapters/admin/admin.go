@@ -101,6 +101,9 @@ type Config struct {
 	// Witnesses says how far the ledger's witnesses have followed, for status;
 	// nil means that there are none.
 	Witnesses func() []witness.Status
+	// Refused, when set, is called with the code of every request that this door
+	// refused before a decision, for counting. It must be fast.
+	Refused func(authz.Code)
 	// Version of the program, for status.
 	Version string
 	// Log gets faults, by code and place, never with values of a request; nil
@@ -121,6 +124,9 @@ func New(c Config) (*Handler, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Refused == nil {
+		c.Refused = func(authz.Code) {}
 	}
 	if c.Ready == nil {
 		c.Ready = c.PDP.Ready
@@ -292,6 +298,10 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 // fail answers an error; one place maps errors to status.
 func (h *Handler) fail(w http.ResponseWriter, err error) {
 	e := toError(err)
+	var own *Error
+	if errors.As(err, &own) && own.Status < 500 {
+		h.Refused(authz.Code(own.Code))
+	}
 	if e.Status >= 500 {
 		h.Log.Error("admin: request failed", "code", e.Code, "type", fmt.Sprintf("%T", err))
 	}

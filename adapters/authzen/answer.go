@@ -214,7 +214,7 @@ func (out *reply) fail(err error) authz.Code {
 	}
 	body.Error.Code, body.Error.Message = e.Code, e.Text
 	code := status(e)
-	if code == http.StatusServiceUnavailable {
+	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
 		out.w.Header().Set("Retry-After", "1")
 	}
 	out.send(code, render(body))
@@ -231,8 +231,14 @@ func status(e *authz.Error) int {
 		return http.StatusUnauthorized
 	case authz.SubjectUnverified:
 		return http.StatusForbidden
-	case NotFound:
+	case NotFound, authz.UnknownRecord:
 		return http.StatusNotFound
+	case authz.OutcomeExists:
+		return http.StatusConflict
+	case authz.OutcomeLate:
+		return http.StatusGone
+	case authz.RateLimited:
+		return http.StatusTooManyRequests
 	case MethodNotAllowed:
 		return http.StatusMethodNotAllowed
 	case BodyTooLarge:

@@ -30,10 +30,11 @@
 //	POST /access/v1/evaluation               one question
 //	POST /access/v1/evaluations              a batch; without items, one question
 //	GET  /.well-known/authzen-configuration  metadata, built from [Config.BaseURL]
+//	POST /v1/outcomes                        what became of a decision
 //
-// A path in BaseURL goes after the well-known part; the other two endpoints
+// A path in BaseURL goes after the well-known part; the evaluation endpoints
 // then answer below that path as well as without it. The search endpoints are
-// not served.
+// not served. Outcomes are not part of AuthZEN: see below.
 //
 // # Reading
 //
@@ -89,7 +90,21 @@
 //	{"error":{"code":"field_missing","message":"subject.id is missing"}}
 //
 // 503 with Retry-After is an outage: do not cache it and do not count it as a
-// deny. Messages are fixed sentences that name fields, never values.
+// deny. 429 with Retry-After is rate_limited: the caller asks more often than it
+// is registered to. Messages are fixed sentences that name fields, never values.
+//
+// # Outcomes
+//
+// A caller says what it did with a decision, where the decider is an
+// [authz.Reporter]:
+//
+//	{"record":"a-1042","delivered":true,"rows":12,"obligations":["mask"]}
+//
+// record and delivered are required, and unknown fields refused. The answer has
+// status 201 and the body {"record":"a-1043"}, the outcome's own. 404
+// unknown_record: the caller got no such decision. 409 outcome_exists: it has an
+// outcome already, which a caller that lost its answer takes for success. 410
+// outcome_late: it is older than a day, or than what is remembered.
 //
 // # Compatibility
 //
@@ -181,6 +196,8 @@ const (
 	FieldInvalid authz.Code = "field_invalid"
 	// SemanticUnknown: options.evaluations_semantic is not one of the three.
 	SemanticUnknown authz.Code = "semantic_unknown"
+	// FieldUnknown: an outcome has a field that is none of its.
+	FieldUnknown authz.Code = "field_unknown"
 	// BatchTooLarge: the batch exceeds [Config.MaxItems].
 	BatchTooLarge authz.Code = "batch_too_large"
 	// DecisionFailed: the decision point failed without saying how. An outage.
@@ -191,6 +208,7 @@ const (
 	evaluationPath  = "/access/v1/evaluation"
 	evaluationsPath = "/access/v1/evaluations"
 	wellKnownPath   = "/.well-known/authzen-configuration"
+	outcomesPath    = "/v1/outcomes"
 )
 
 // New returns the door as a handler. It refuses a Config that could not answer
@@ -230,6 +248,9 @@ func New(c Config) (http.Handler, error) {
 	evaluation := endpoint{"POST", d.evaluation}
 	evaluations := endpoint{"POST", d.evaluations}
 	d.endpoints = map[string]endpoint{evaluationPath: evaluation, evaluationsPath: evaluations}
+	if d.reporter, ok = c.Decider.(authz.Reporter); ok {
+		d.endpoints[outcomesPath] = endpoint{"POST", d.outcome}
+	}
 	if base != nil {
 		d.metadata = render(metadata{
 			PolicyDecisionPoint:       c.BaseURL,
@@ -251,6 +272,7 @@ type metadata struct {
 
 type door struct {
 	decider   authz.BatchDecider
+	reporter  authz.Reporter // nil: outcomes are not served
 	caller    func(*http.Request) (authz.Caller, bool)
 	hosts     hosts.List
 	endpoints map[string]endpoint // by escaped path

@@ -189,7 +189,7 @@ func wantError(t *testing.T, w *httptest.ResponseRecorder, status int, code auth
 	if a.Error.Message == "" {
 		t.Errorf("%s has no message", code)
 	}
-	if retry := w.Header().Get("Retry-After"); (retry == "1") != (status == 503) {
+	if retry := w.Header().Get("Retry-After"); (retry == "1") != (status == 503 || status == 429) {
 		t.Errorf("Retry-After is %q at status %d", retry, status)
 	}
 	if got := w.Header().Get("Ward-Record"); got != "" {

@@ -300,7 +300,7 @@ func (out *reply) fail(err error) (code authz.Code, record string) {
 	case e != nil && e.Code != "":
 		f.Code = e.Code
 	}
-	if status == http.StatusServiceUnavailable {
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		out.w.Header().Set("Retry-After", "1")
 	}
 	var body struct {
@@ -345,6 +345,8 @@ func denied(e *authz.Error) (int, failure) {
 		return http.StatusUnsupportedMediaType, f
 	case CallerUnknown:
 		return http.StatusUnauthorized, f
+	case authz.RateLimited:
+		return http.StatusTooManyRequests, f
 	case NotFound:
 		return http.StatusNotFound, f
 	case MethodNotAllowed:

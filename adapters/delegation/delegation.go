@@ -127,6 +127,7 @@
 //	422  what the facts or the pack do not admit, with the code of the
 //	     [hierarchy.Refusal]; its text names no person. Of the facts only who may ask
 //	     is told: all others are denied
+//	429  rate_limited, with Retry-After: the caller asks more often than it may
 //	503  an outage, with Retry-After: no decision, and never a deny. What was asked
 //	     may have been done all the same; asking again with the same key is safe
 //

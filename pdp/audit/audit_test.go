@@ -15,8 +15,10 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -291,8 +293,9 @@ func TestRefused(t *testing.T) {
 		change func(*Record)
 		want   error
 	}{
-		"outcome":      {func(r *Record) { r.Kind = "outcome" }, ErrInvalid},
-		"refusals":     {func(r *Record) { r.Kind = "refusals" }, ErrInvalid},
+		"another kind": {func(r *Record) { r.Kind = "canary" }, ErrInvalid},
+		"D2":           {func(r *Record) { r.Durability = D2 }, ErrNoSecond},
+		"no class":     {func(r *Record) { r.Durability = D2 + 1 }, ErrNoSecond},
 		"no kind":      {func(r *Record) { r.Kind = "" }, ErrInvalid},
 		"time":         {func(r *Record) { r.Time = -1 }, ErrInvalid},
 		"far":          {func(r *Record) { r.Time = maxTime }, ErrInvalid},
@@ -314,11 +317,21 @@ func TestRefused(t *testing.T) {
 	if l.Err() != nil || l.Size() != 0 {
 		t.Errorf("a bad record did something: %v, %d", l.Err(), l.Size())
 	}
-	// The largest that fits.
+	// The largest that fits, to the byte, and one byte more.
 	r := ok
-	r.Clear = []byte(`{"x":"` + strings.Repeat("x", MaxBody-500) + `"}`)
-	if _, err := l.Append(ctx, r); err != nil {
-		t.Error(err)
+	r.Clear = []byte(`{"x":""}`)
+	b, err := l.keys.encode(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for more, want := range map[int]error{0: nil, 1: ErrTooLarge} {
+		r.Clear = []byte(`{"x":"` + strings.Repeat("x", MaxBody-len(b)+more) + `"}`)
+		if _, err := l.Append(ctx, r); !errors.Is(err, want) || l.Err() != nil {
+			t.Errorf("%d bytes beyond the limit: %v, %v", more, err, l.Err())
+		}
+	}
+	if e, err := l.Entry(0); err != nil || len(e.Body) != MaxBody || l.Size() != 1 {
+		t.Errorf("%d records, the largest has %d bytes: %v", l.Size(), len(e.Body), err)
 	}
 	done, cancel := context.WithCancel(ctx)
 	cancel()
@@ -343,7 +356,7 @@ func TestRefused(t *testing.T) {
 // drains.
 func TestBusy(t *testing.T) {
 	m := memLedgerFS(t)
-	l, _, err := Open(memLedger, memOpenKeys(t, m), Options{MaxQueue: 2})
+	l, _, err := Open(memLedger, memOpenKeys(t, m), Options{MaxQueue: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +372,7 @@ func TestBusy(t *testing.T) {
 	errs := make(chan error, 4)
 	add := func(c context.Context) {
 		go func() {
-			_, err := l.Append(c, Record{Kind: Change, Time: testTime})
+			_, err := l.Append(c, Record{Kind: Decision, Time: testTime})
 			errs <- err
 		}()
 	}
@@ -381,8 +394,8 @@ func TestBusy(t *testing.T) {
 	waiting(1)
 	add(ctx)
 	waiting(2)
-	if _, err := l.Append(ctx, Record{Kind: Change, Time: testTime}); !errors.Is(err, ErrBusy) {
-		t.Errorf("third in the queue: %v", err)
+	if _, err := l.Append(ctx, Record{Kind: Decision, Time: testTime}); !errors.Is(err, ErrBusy) {
+		t.Errorf("beside the one that is being written, third in the queue: %v", err)
 	}
 	cancel()
 	if err := <-errs; !errors.Is(err, context.Canceled) {
@@ -754,34 +767,91 @@ func FuzzCheckpoint(f *testing.F) {
 	})
 }
 
-func benchmarkAppend(b *testing.B, callers int) {
-	l, _, _ := newLedger(b, Options{})
-	r := payload("0-bench", 300)
-	if _, err := l.Append(ctx, r); err != nil {
-		b.Fatal(err)
+// BenchmarkAppend measures, in one run, records per second and how long one takes
+// at 1 to 256 callers: with group commit on a disk, with one sync for each record
+// there, and with nothing below (a disk in memory, where a sync costs nothing).
+func BenchmarkAppend(b *testing.B) {
+	disk := func(b *testing.B) *Ledger {
+		l, _, _ := newLedger(b, Options{})
+		return l
 	}
-	var wg sync.WaitGroup
-	work := make(chan bool, callers)
-	b.ResetTimer()
-	for range callers {
-		wg.Go(func() {
-			for range work {
-				if _, err := l.Append(ctx, r); err != nil {
-					b.Error(err)
-				}
+	for _, way := range []struct {
+		name string
+		open func(*testing.B) *Ledger
+		one  bool // at a time
+	}{
+		{"group", disk, false},
+		{"sync-each", disk, true},
+		{"no-disk", func(b *testing.B) *Ledger {
+			l, _, err := Open(memLedger, memOpenKeys(b, memNothing{memLedgerFS(b)}), Options{})
+			if err != nil {
+				b.Fatal(err)
 			}
-		})
+			b.Cleanup(func() { l.Close() })
+			return l
+		}, false},
+	} {
+		for _, callers := range []int{1, 8, 64, 256} {
+			b.Run(fmt.Sprintf("%s/callers=%d", way.name, callers), func(b *testing.B) {
+				l := way.open(b)
+				r := payload("0-bench", 300)
+				if _, err := l.Append(ctx, r); err != nil {
+					b.Fatal(err)
+				}
+				var alone sync.Mutex
+				var next atomic.Int64
+				took := make([]time.Duration, b.N)
+				var wg sync.WaitGroup
+				b.ResetTimer()
+				for range callers {
+					wg.Go(func() {
+						for {
+							n := int(next.Add(1)) - 1
+							if n >= b.N {
+								return
+							}
+							start := time.Now()
+							if way.one {
+								alone.Lock()
+							}
+							_, err := l.Append(ctx, r)
+							if way.one {
+								alone.Unlock()
+							}
+							if err != nil {
+								b.Error(err)
+								return
+							}
+							took[n] = time.Since(start)
+						}
+					})
+				}
+				wg.Wait()
+				b.StopTimer()
+				slices.Sort(took)
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+				b.ReportMetric(float64(took[b.N/2].Microseconds()), "p50-µs")
+				b.ReportMetric(float64(took[b.N*99/100].Microseconds()), "p99-µs")
+			})
+		}
 	}
-	for range b.N {
-		work <- true
-	}
-	close(work)
-	wg.Wait()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }
 
-func BenchmarkAppendGroupCommit(b *testing.B)      { benchmarkAppend(b, 64) }
-func BenchmarkAppendOneSyncPerRecord(b *testing.B) { benchmarkAppend(b, 1) }
+// memNothing keeps what is written and does nothing at a sync.
+type memNothing struct{ *memFS }
+
+func (m memNothing) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
+	f, err := m.memFS.OpenFile(name, flag, perm)
+	if err != nil || !strings.Contains(name, "/0000") {
+		return f, err
+	}
+	return memNothingFile{f}, nil
+}
+
+type memNothingFile struct{ file }
+
+func (memNothingFile) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
+func (memNothingFile) Sync() error                            { return nil }
 
 // benchLedger is a closed ledger on the disk, of records like a decision's.
 func benchLedger(b *testing.B, n int) (dir string, k *Keys, l *Ledger) {

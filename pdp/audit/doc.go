@@ -70,6 +70,9 @@
 //	{"v":1,"kind":"decision","time":1767225600000,"clear":{…},
 //	 "sealed":[{"t":"hmac1:…","day":"2026-01-01","key":"…","salt":"…","ct":"…"}]}
 //
+// "kind" is decision, inquiry, outcome, change, abandoned or refusals, and no
+// other word. Records of the kinds abandoned, outcome and refusals seal nothing.
+//
 // The bytes as stored are the leaf of an RFC 6962 Merkle tree: the leaf hash is
 // SHA-256(0x00 ‖ body), an inner one SHA-256(0x01 ‖ left ‖ right). Nothing is
 // canonicalised for it, and destroying a seal key changes none of it.

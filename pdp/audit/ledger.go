@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ var (
 	// ErrFailed: a write, a sync or the making of a seal key failed. The ledger
 	// takes no record any more; it must be opened again. The cause is wrapped.
 	ErrFailed = errors.New("audit: ledger has failed")
-	// ErrBusy: the queue is full. Nothing was queued.
+	// ErrBusy: the queue is full, or what its caller or one of its tenants may
+	// hold of it. Nothing was queued.
 	ErrBusy = errors.New("audit: queue is full")
 	// ErrClosed: the ledger was closed.
 	ErrClosed = errors.New("audit: ledger is closed")
@@ -37,33 +39,19 @@ type Options struct {
 	// ledger grows; default 1 s. It bounds how many records a crash leaves
 	// without a signature.
 	CheckpointEvery time.Duration
-	// MaxQueue is how many records may wait to be written; default 4096 (at
-	// most 240 MiB). One more is ErrBusy.
+	// MaxQueue is how many records may wait to be written, of 16 KiB on
+	// average; default 8192 (128 MiB). One caller may hold an eighth and one
+	// tenant a quarter, so that no caller uses up what a tenant's others have.
+	// One more is ErrBusy.
 	MaxQueue int
+	// Second is where records of class D2 must be too; nil if there is none.
+	Second Second
+	// MaxBehind is how many bytes may wait for Second beside what it is
+	// storing; default 64 MiB. One more fails the ledger.
+	MaxBehind int
 	// Clock names kept torn tails; default time.Now. Records bring their own
 	// time, and the pace of checkpoints is that of the machine.
 	Clock func() time.Time
-}
-
-func (o Options) checkpointEvery() time.Duration {
-	if o.CheckpointEvery <= 0 {
-		return time.Second
-	}
-	return o.CheckpointEvery
-}
-
-func (o Options) maxQueue() int {
-	if o.MaxQueue <= 0 {
-		return 4096
-	}
-	return o.MaxQueue
-}
-
-func (o Options) now() time.Time {
-	if o.Clock == nil {
-		return time.Now()
-	}
-	return o.Clock()
 }
 
 // Recovery says what Open found. A tail that was torn and one whose very last
@@ -84,14 +72,17 @@ type Ledger struct {
 	locks  []io.Closer
 	wake   chan struct{} // the queue has something, or the ledger is closing or has failed
 	asks   chan func()   // run by the writer between two batches
-	done   chan struct{} // the writer has ended
+	ship   chan struct{} // there is a next shipment
+	done   chan struct{} // the writer has ended, and all is shipped
 	size   atomic.Uint64 // durable records
 	signed atomic.Pointer[checkpoint]
 	failed atomic.Pointer[error]
 
-	mu     sync.Mutex // guards the queue, for moments only
+	mu     sync.Mutex // guards the queue and the next shipment, for moments only
 	queue  []*request
+	held   map[account]load
 	closed bool
+	next   shipment // what the second failure domain gets next
 
 	// Owned by the writer.
 	tree    tree
@@ -105,11 +96,34 @@ type Ledger struct {
 }
 
 type request struct {
-	ctx  context.Context
-	body []byte
-	leaf tlog.Hash
-	seq  uint64
-	done chan error // buffered: the writer never waits
+	ctx      context.Context
+	body     []byte
+	leaf     tlog.Hash
+	class    Durability
+	accounts []account
+	seq      uint64
+	done     chan error // buffered: the writer never waits
+}
+
+// account is who may hold one share'th of the queue: all together (1), a tenant
+// (4) or a caller (8).
+type account struct {
+	share int
+	name  string
+}
+
+// load is what waits to be written.
+type load struct{ records, bytes int }
+
+// meanBody is how many bytes of the queue one record is meant to take.
+const meanBody = 16 << 10
+
+func accountsOf(r Record) []account {
+	of := []account{{1, "all"}, {8, r.Caller}}
+	for _, p := range r.Parts {
+		of = append(of, account{4, p.Tenant})
+	}
+	return of
 }
 
 // Create makes an empty ledger in dir, durable when it returns: `ward init`. It
@@ -139,11 +153,8 @@ func Create(dir string, keys *Keys) error {
 
 func keysApart(dir string, keys *Keys) error {
 	d, err := resolve(dir)
-	if err != nil {
-		return err
-	}
-	k, err := resolve(keys.dir)
-	if err != nil {
+	k, kerr := resolve(keys.dir)
+	if err := errors.Join(err, kerr); err != nil {
 		return err
 	}
 	if inside(k, d) || inside(d, k) {
@@ -161,9 +172,13 @@ func keysApart(dir string, keys *Keys) error {
 // fewer records than the last checkpoint states, another root than it states.
 // [ErrLocked] means that another process writes.
 func Open(dir string, keys *Keys, o Options) (*Ledger, Recovery, error) {
+	o.CheckpointEvery, o.MaxQueue, o.MaxBehind = cmp.Or(o.CheckpointEvery, time.Second), cmp.Or(o.MaxQueue, 8192), cmp.Or(o.MaxBehind, 64<<20)
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
 	l := &Ledger{
-		fs: keys.fs, dir: dir, keys: keys, o: o,
-		wake: make(chan struct{}, 1), asks: make(chan func()), done: make(chan struct{}),
+		fs: keys.fs, dir: dir, keys: keys, o: o, held: map[account]load{},
+		wake: make(chan struct{}, 1), asks: make(chan func()), ship: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	rec, err := l.open()
 	if err != nil {
@@ -204,7 +219,10 @@ func (l *Ledger) open() (rec Recovery, err error) {
 		return rec, fmt.Errorf("audit: recovery: %w", err)
 	}
 	l.size.Store(l.tree.n)
-	return rec, l.checkpoint()
+	if err := l.checkpoint(); err != nil {
+		return rec, err
+	}
+	return rec, l.catchUp()
 }
 
 // recover makes what was found the durable state to write on from.
@@ -257,7 +275,7 @@ func (l *Ledger) keep(t tail) (string, error) {
 	if _, err := l.seg.ReadAt(torn, t.offset); err != nil && err != io.EOF {
 		return "", err
 	}
-	base := fmt.Sprintf("torn-%020d-%s", t.seq, l.o.now().UTC().Format("20060102T150405.000Z"))
+	base := fmt.Sprintf("torn-%020d-%s", t.seq, l.o.Clock().UTC().Format("20060102T150405.000Z"))
 	for name, i := base, 2; ; name, i = fmt.Sprintf("%s-%d", base, i), i+1 {
 		if !l.fs.Exists(filepath.Join(l.dir, name)) {
 			return name, writeFile(l.fs, filepath.Join(l.dir, name), torn)
@@ -265,17 +283,25 @@ func (l *Ledger) keep(t tail) (string, error) {
 	}
 }
 
-// Append writes a record and returns its sequence number once it is durable
-// (written and synced to this machine's disk, D1). Records that wait together
-// are written and synced together; there is no added delay.
+// Append writes a record and returns its sequence number once it is durable in
+// the class that it asks for. Records that wait together are written and synced
+// together; there is no added delay, and none of class D1 waits for another
+// machine.
 //
-// Nothing was written with [ErrInvalid], [ErrTooLarge], [ErrBusy] or
-// [ErrClosed]. With [ErrFailed], or the error of a ctx that ended while the
+// A record counts against the budgets of its caller and its tenants while it
+// waits. Changes, what closes them and summaries of refusals count too, but are
+// never turned away: they come one at a time.
+//
+// Nothing was written with [ErrInvalid], [ErrTooLarge], [ErrBusy], [ErrNoSecond]
+// or [ErrClosed]. With [ErrFailed], or the error of a ctx that ended while the
 // record waited, the record may or may not be in the ledger; it must not be
 // acted on. No error text carries anything of the record.
 func (l *Ledger) Append(ctx context.Context, r Record) (uint64, error) {
 	if err := errors.Join(l.Err(), ctx.Err()); err != nil {
 		return 0, err
+	}
+	if r.Durability > D1 && (r.Durability > D2 || l.o.Second == nil) {
+		return 0, ErrNoSecond
 	}
 	b, err := l.keys.encode(r)
 	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInvalid) {
@@ -284,8 +310,8 @@ func (l *Ledger) Append(ctx context.Context, r Record) (uint64, error) {
 	if err != nil {
 		return 0, l.fail(err)
 	}
-	q := &request{ctx: ctx, body: b, leaf: tlog.RecordHash(b), done: make(chan error, 1)}
-	if err := l.enqueue(q); err != nil {
+	q := &request{ctx: ctx, body: b, leaf: tlog.RecordHash(b), class: r.Durability, accounts: accountsOf(r), done: make(chan error, 1)}
+	if err := l.enqueue(q, r.Kind == Change || r.Kind == Abandoned || r.Kind == Refusals); err != nil {
 		return 0, err
 	}
 	select {
@@ -303,18 +329,34 @@ func (l *Ledger) Append(ctx context.Context, r Record) (uint64, error) {
 	return q.seq, nil
 }
 
-func (l *Ledger) enqueue(q *request) error {
+func (l *Ledger) enqueue(q *request, always bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.closed:
+	if l.closed {
 		return ErrClosed
-	case len(l.queue) >= l.o.maxQueue():
-		return ErrBusy
 	}
+	for _, a := range q.accounts {
+		h := l.held[a]
+		if !always && a.name != "" && h.records > 0 && (h.records >= l.o.MaxQueue/a.share || h.bytes+len(q.body) > l.o.MaxQueue*meanBody/a.share) {
+			return ErrBusy
+		}
+	}
+	l.hold(q, 1)
 	l.queue = append(l.queue, q)
 	l.poke()
 	return nil
+}
+
+// hold counts a request against its accounts, or with -1 no more.
+func (l *Ledger) hold(q *request, n int) {
+	for _, a := range q.accounts {
+		h := l.held[a]
+		if h.records, h.bytes = h.records+n, h.bytes+n*len(q.body); h.records == 0 {
+			delete(l.held, a)
+		} else {
+			l.held[a] = h
+		}
+	}
 }
 
 func (l *Ledger) poke() {
@@ -354,6 +396,10 @@ func (l *Ledger) Checkpoint() []byte {
 // write is the one goroutine that writes.
 func (l *Ledger) write() {
 	defer close(l.done)
+	var follower sync.WaitGroup
+	follower.Go(l.follow)
+	defer follower.Wait()
+	defer close(l.ship)
 	due := time.NewTimer(math.MaxInt64)
 	for {
 		select {
@@ -368,7 +414,7 @@ func (l *Ledger) write() {
 		l.mu.Unlock()
 		l.commit(batch)
 		if l.Err() == nil && l.tree.n > l.signed.Load().size {
-			if wait := l.o.checkpointEvery() - time.Since(l.cpTime); wait > 0 && !closed {
+			if wait := l.o.CheckpointEvery - time.Since(l.cpTime); wait > 0 && !closed {
 				due.Reset(wait)
 			} else if err := l.checkpoint(); err != nil {
 				l.fail(err)
@@ -385,7 +431,7 @@ func (l *Ledger) commit(batch []*request) {
 	live := batch[:0]
 	for _, q := range batch {
 		if err := q.ctx.Err(); err != nil {
-			q.done <- err
+			l.answer([]*request{q}, err)
 		} else {
 			live = append(live, q)
 		}
@@ -398,10 +444,23 @@ func (l *Ledger) commit(batch []*request) {
 				err = l.fail(err)
 			}
 		}
-		for _, q := range live[:n] {
+		l.answer(live[:n], err)
+		live = live[n:]
+	}
+}
+
+// answer takes requests out of the budgets and wakes their callers, but for
+// those that the second failure domain still has to acknowledge.
+func (l *Ledger) answer(batch []*request, err error) {
+	l.mu.Lock()
+	for _, q := range batch {
+		l.hold(q, -1)
+	}
+	l.mu.Unlock()
+	for _, q := range batch {
+		if err != nil || q.class == D1 {
 			q.done <- err
 		}
-		live = live[n:]
 	}
 }
 
@@ -424,15 +483,17 @@ func (l *Ledger) commitSome(batch []*request) (int, error) {
 	if err := l.seg.Sync(); err != nil {
 		return len(batch), err
 	}
+	first := l.tree.n
 	l.segOff += int64(len(l.buf))
-	if cap(l.buf) > 8<<20 {
-		l.buf = nil
-	}
 	for _, q := range batch {
 		q.seq = l.tree.n
 		l.tree.push(q.leaf)
 	}
 	l.size.Store(l.tree.n)
+	l.shipLater(first, batch)
+	if cap(l.buf) > 8<<20 {
+		l.buf = nil
+	}
 	return len(batch), nil
 }
 

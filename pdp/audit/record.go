@@ -39,17 +39,22 @@ const maxTime = 253402300800000
 // Kind says what a record is about.
 type Kind string
 
-// The kinds of record. "outcome" and "refusals" are reserved: this version
-// refuses them, as it does every other word.
+// The kinds of record. Every other word is refused.
 const (
 	Decision  Kind = "decision"  // an answer that a door carries
 	Inquiry   Kind = "inquiry"   // a question that enforces nothing
+	Outcome   Kind = "outcome"   // what became of a decision, as its caller reports it
 	Change    Kind = "change"    // a fact, policy or key, before it takes effect
 	Abandoned Kind = "abandoned" // closes a change that a crash cut short
+	Refusals  Kind = "refusals"  // how many requests were refused before a decision
 )
 
 func (k Kind) valid() bool {
-	return k == Decision || k == Inquiry || k == Change || k == Abandoned
+	switch k {
+	case Decision, Inquiry, Outcome, Change, Abandoned, Refusals:
+		return true
+	}
+	return false
 }
 
 // Record is one line for the ledger, as its writer knows it.
@@ -64,6 +69,12 @@ type Record struct {
 	Clear json.RawMessage
 	// Parts are sealed, each under its own tenant's key. At most one per tenant.
 	Parts []Part
+	// Caller is who the record is written for: whose budget of the queue it
+	// counts against. It is not stored.
+	Caller string
+	// Durability is where the record must be before Append returns. It is not
+	// stored.
+	Durability Durability
 }
 
 // Part is what one tenant alone may read of a record. The tenant "" is the

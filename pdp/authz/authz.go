@@ -66,6 +66,27 @@ type BatchDecider interface {
 	DecideAll(ctx context.Context, requests []Request, stop Stop) ([]Decision, error)
 }
 
+// Reporter records what became of a decision. Doors find it by type assertion on
+// a Decider. Only the caller that got the decision may say, once and within a
+// day: else the error is an *[Error] with UnknownRecord, OutcomeExists or
+// OutcomeLate.
+type Reporter interface {
+	// Report returns the id of the outcome's own record.
+	Report(context.Context, Caller, Outcome) (record string, err error)
+}
+
+// Outcome is what a caller did with a decision.
+type Outcome struct {
+	// Record is the id that came with the decision.
+	Record string
+	// Delivered says whether what was asked for was given.
+	Delivered bool
+	// Rows is how many rows of data were given, where that can be counted.
+	Rows *int64
+	// Obligations are those that were performed, each one of Caller.Performs.
+	Obligations []string
+}
+
 // Stop says when a batch ends (AuthZEN evaluations_semantic).
 type Stop uint8
 
@@ -176,6 +197,9 @@ type Caller struct {
 	Explains bool
 	// Performs lists the obligations this caller carries out.
 	Performs []string
+	// Rate is how many answers a second it may have, and twice as many at once;
+	// 0 means any number. An item of a batch counts as one.
+	Rate int
 }
 
 // Assert returns the subject as verified when the caller is registered to
@@ -344,6 +368,14 @@ const (
 	AboveCeiling Code = "above_ceiling"
 	// TooLarge: the request or its record exceeds a limit.
 	TooLarge Code = "too_large"
+	// RateLimited: the caller asks more often than it is registered to.
+	RateLimited Code = "rate_limited"
+	// UnknownRecord: the caller got no decision with this record.
+	UnknownRecord Code = "unknown_record"
+	// OutcomeExists: the outcome of this decision is recorded already.
+	OutcomeExists Code = "outcome_exists"
+	// OutcomeLate: the decision is too old for its outcome to be recorded.
+	OutcomeLate Code = "outcome_late"
 
 	// LedgerFailed: the ledger cannot make records durable. An outage.
 	LedgerFailed Code = "ledger_failed"
@@ -351,7 +383,11 @@ const (
 	StoreFailed Code = "store_failed"
 	// NotReady: the decision point has no policy set or is shutting down. An outage.
 	NotReady Code = "not_ready"
-	// Busy: the commit queue is full. An outage; try again.
+	// DiskReserve: so little room is left on the disk that readiness fails; what
+	// is asked is still decided until a write fails. An outage.
+	DiskReserve Code = "disk_reserve"
+	// Busy: the commit queue is full, or what this caller or the tenant may hold
+	// of it. An outage; try again.
 	Busy Code = "busy"
 	// ClockFailed: the clock went backwards or drifted. An outage.
 	ClockFailed Code = "clock_failed"

@@ -1,0 +1,117 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Durability is where a record must be before it is acknowledged.
+type Durability uint8
+
+const (
+	// D1: written and synced to this machine's disk.
+	D1 Durability = iota
+	// D2: acknowledged by the second failure domain too.
+	D2
+)
+
+// ErrNoSecond: a record of class D2, and no second failure domain is open. It is
+// refused, not written in a lesser class. Nothing was queued.
+var ErrNoSecond = errors.New("audit: no second failure domain")
+
+// Second is a second failure domain: another machine's disk, or a replicated
+// store. It gets everything that the ledger writes, of either class, once that is
+// on this machine's disk. It belongs to one ledger.
+type Second interface {
+	// Size is how many records it holds durably, from the first one on. Where
+	// that is more than twice [Options.MaxBehind] too few, a copy of the ledger
+	// brings it there before Open does the rest.
+	Size() (uint64, error)
+	// Store makes whole batches durable, as their frames are stored, with the
+	// sequence number of the first record. It is called once at a time and in
+	// order; what is written meanwhile comes with the next call. An error fails
+	// the ledger, so an implementation bounds how long it tries. The bytes are
+	// its own to keep.
+	Store(first uint64, frames []byte) error
+}
+
+// shipment is what the second failure domain gets at once.
+type shipment struct {
+	first   uint64
+	frames  []byte
+	waiting []*request // of class D2
+}
+
+// shipLater adds the batch in l.buf, which is durable here, to the next shipment.
+func (l *Ledger) shipLater(first uint64, batch []*request) {
+	if l.o.Second == nil {
+		return
+	}
+	l.mu.Lock()
+	if len(l.next.frames) == 0 {
+		l.next.first = first
+	}
+	l.next.frames = append(l.next.frames, l.buf...)
+	for _, q := range batch {
+		if q.class == D2 {
+			l.next.waiting = append(l.next.waiting, q)
+		}
+	}
+	over := len(l.next.frames) > l.o.MaxBehind
+	l.mu.Unlock()
+	if over {
+		l.fail(errBehind)
+	}
+	select {
+	case l.ship <- struct{}{}:
+	default:
+	}
+}
+
+// follow hands shipments to the second failure domain, until there will be no
+// more, and wakes who waits for them.
+func (l *Ledger) follow() {
+	for range l.ship {
+		l.mu.Lock()
+		s := l.next
+		l.next = shipment{}
+		l.mu.Unlock()
+		err := l.Err()
+		if err == nil && len(s.frames) > 0 {
+			if err = l.o.Second.Store(s.first, s.frames); err != nil {
+				err = l.fail(fmt.Errorf("second failure domain: %w", err))
+			}
+		}
+		for _, q := range s.waiting {
+			q.done <- err
+		}
+	}
+}
+
+// catchUp makes what the second failure domain lacks the next shipment. One that
+// holds more than this ledger knows what was lost here.
+func (l *Ledger) catchUp() error {
+	if l.o.Second == nil {
+		return nil
+	}
+	size, err := l.o.Second.Size()
+	if err == nil && size > l.tree.n {
+		return &CorruptError{segmentName(l.segment), l.segOff, l.tree.n, "the second failure domain holds more records"}
+	}
+	if err == nil {
+		l.next.first = size
+		_, err = scan(l.fs, l.dir, size, func(f frame) error {
+			if l.next.frames = appendFrame(l.next.frames, f.batch, f.body); len(l.next.frames) > 2*l.o.MaxBehind {
+				return errBehind
+			}
+			return nil
+		})
+		l.ship <- struct{}{}
+	}
+	if err != nil {
+		return fmt.Errorf("audit: second failure domain: %w", err)
+	}
+	return nil
+}
+
+var errBehind = errors.New("the second failure domain is too far behind")

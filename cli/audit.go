@@ -20,7 +20,7 @@ func newAuditCommand(a *app) *cobra.Command {
 	return group("audit", "The ledger: find, show and verify records",
 		"  ward audit find --person Person:leo\n  ward audit verify --anchor checkpoint.txt",
 		newAuditShowCommand(a), newAuditFindCommand(a), newAuditVerifyCommand(a),
-		newAuditProveCommand(a), newAuditConsistencyCommand(a,
+		newAuditProveCommand(a), newAuditConsistencyCommand(a),
 		newAuditKeysCommand(a), newAuditShredCommand(a), newAuditRotateCommand(a))
 }
 

@@ -214,7 +214,7 @@ func TestWhoShreds(t *testing.T) {
 		return err
 	}
 	size := s.ledger.Size()
-	refusal(t, "a security-admin", as("1001", "acme"), "not_permitted")
+	refusal(t, "a security-admin", as("1001", "acme"), "denied")
 	refusal(t, "another tenant's officer", as("1002", "acme"), "no_standing")
 	refusal(t, "a stranger", as("4242", "acme"), "subject_unlinked")
 	if s.ledger.Size() != size+3 {

@@ -77,11 +77,7 @@ disk, in a snapshot or a backup of the keys folder is not reached: see to it.`,
 
 // confirmShred warns, and asks twice on a terminal.
 func (a *app) confirmShred(in *admin.KeyChange) error {
-	now := time.Now()
-	if a.clock != nil {
-		now = a.clock()
-	}
-	if day, err := time.Parse(time.DateOnly, in.Day); err == nil && now.Before(day.AddDate(6, 0, 0)) {
+	if day, err := time.Parse(time.DateOnly, in.Day); err == nil && a.now().Before(day.AddDate(6, 0, 0)) {
 		fmt.Fprintf(a.stderr, "warning: this day is less than six years ago; 45 CFR 164.316(b)(2)(i) asks to keep documentation for six years\n")
 	}
 	what := in.Confirmation()
@@ -215,7 +211,8 @@ func newAuditRotateCommand(a *app) *cobra.Command {
 		Long: `Makes a new key that signs the ledger's checkpoints from now on. A record names
 both keys, and a last checkpoint of the old key covers it: whoever has the old
 public key alone can follow to the new one. The public keys stay in the file
-verifier of the keys folder, one a line, the oldest first.`,
+verifier of the keys folder, one a line, the oldest first. A witness is told of
+the new one: ward witness watch.`,
 		Example: "  ward audit rotate\n  ward audit rotate --why \"yearly\" --ticket SEC-7",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

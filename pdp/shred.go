@@ -355,13 +355,13 @@ func keyChangesOf(entries iter.Seq2[audit.Entry, error]) (keyChanges, error) {
 	return c, nil
 }
 
-// note takes in a record. Once a key was shredded, it was not lost.
+// note takes in a record.
 func (c keyChanges) note(record string, k *clearKeys) {
 	switch {
 	case k == nil:
 	case k.Op == opRotate:
 		c.signers[k.New] = record
-	case c.seals[k.seal()].op != opShred:
+	default:
 		c.seals[k.seal()] = keyDone{k.Op, record}
 	}
 }

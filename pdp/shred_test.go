@@ -3,6 +3,7 @@ package pdp
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -333,7 +334,32 @@ func TestMissingIsNotShredded(t *testing.T) {
 	}
 	_, err = loss("the disk failed")
 	refusal(t, "a second time", err, "nothing_lost")
+	_, err = s.p.Shred(ctx, s.keyChange("acme", shredDay))
+	refusal(t, "to shred what is lost", err, "nothing_to_shred")
 	must(t, s.restart())
+}
+
+// TestAChangeOfKeysByNobody: a record that does not say who is no evidence.
+func TestAChangeOfKeysByNobody(t *testing.T) {
+	s, _ := shredSite(t)
+	done, err := s.p.RotateSigner(context.Background(), s.keyChange("", ""))
+	must(t, err)
+	e := s.entry(done.Record)
+	parts, err := s.keys.Unseal(e)
+	must(t, err)
+	var items []map[string]json.RawMessage
+	must(t, json.Unmarshal(parts[0].Plain, &items))
+	delete(items[0], "why")
+	parts[0].Plain, err = json.Marshal(items)
+	must(t, err)
+	s.tampered = true
+	seq, err := s.ledger.Append(context.Background(), audit.Record{Kind: e.Kind, Time: e.Time, Clear: e.Clear, Parts: parts})
+	must(t, err)
+	rep, err := NewReplayer(context.Background(), s.store, s.keys)
+	must(t, err)
+	if _, err := rep.Replay(context.Background(), s.entry(audit.ID(seq))); !errors.As(err, new(*IntegrityError)) {
+		t.Errorf("replay: %v", err)
+	}
 }
 
 func TestRotateSigner(t *testing.T) {

@@ -22,7 +22,8 @@ func newAuditCommand(a *app) *cobra.Command {
 	return group("audit", "The ledger: find, show and verify records",
 		"  ward audit find --person Person:leo\n  ward audit verify --anchor checkpoint.txt",
 		newAuditShowCommand(a), newAuditFindCommand(a), newAuditVerifyCommand(a),
-		newAuditProveCommand(a), newAuditConsistencyCommand(a))
+		newAuditProveCommand(a), newAuditConsistencyCommand(a),
+		newAuditKeysCommand(a), newAuditShredCommand(a), newAuditRotateCommand(a))
 }
 
 func parseRecord(s string) (uint64, error) {
@@ -44,8 +45,9 @@ func newAuditShowCommand(a *app) *cobra.Command {
 		Use:   "show RECORD",
 		Short: "Show what a record holds",
 		Long: `Shows the clear part of a record and, with the keys, the sealed one. Beside a
-running server it reads a copy. Exit code 4 when the record's key was destroyed:
-the clear part is still shown.`,
+running server it reads a copy. Exit code 4 when the record's key was destroyed
+or lost, 7 when it is missing and no record says why: the clear part is still
+shown.`,
 		Example: "  ward audit show a-1042\n  ward audit show a-1042 -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -71,14 +73,19 @@ the clear part is still shown.`,
 			}
 			out := struct {
 				pdp.Line
-				Clear    json.RawMessage `json:"clear"`
-				Sealed   []shownPart     `json:"sealed"`
-				Shredded bool            `json:"shredded,omitempty"`
+				Clear  json.RawMessage `json:"clear"`
+				Sealed []shownPart     `json:"sealed"`
+				Key    pdp.KeyStatus   `json:"key,omitempty"` // where it is gone
+				By     string          `json:"by,omitempty"`
 			}{Line: line, Clear: entry.Clear, Sealed: []shownPart{}}
 			parts, err := e.keys.Unseal(entry)
+			if errors.Is(err, audit.ErrNoKey) {
+				err = pdp.Gone(e.keys, entry, e.reader.All())
+			}
+			var gone *pdp.GoneError
 			switch {
-			case errors.Is(err, audit.ErrShredded):
-				out.Shredded = true
+			case errors.As(err, &gone):
+				out.Key, out.By = gone.Status, gone.By
 			case err != nil:
 				return err
 			}
@@ -92,8 +99,8 @@ the clear part is still shown.`,
 			err = a.show(out, func(w io.Writer) {
 				rows(w, "record", line.Record, "kind", line.Kind, "time", line.Time, "revision", itoa(line.Revision))
 				lineRows(w, line)
-				if out.Shredded {
-					rows(w, "sealed", "shredded: its key was destroyed")
+				if gone != nil {
+					rows(w, "sealed", trim(gone))
 				}
 				for _, p := range out.Sealed {
 					name := "sealed for the operator"
@@ -103,12 +110,20 @@ the clear part is still shown.`,
 					rows(w, name, string(p.Plain))
 				}
 			})
-			if err == nil && out.Shredded {
-				return exit(exitIndeterminate)
+			if err == nil && gone != nil {
+				return exit(goneCode(gone.Status))
 			}
 			return err
 		},
 	}
+}
+
+// goneCode is the exit code for a record whose key is gone.
+func goneCode(s pdp.KeyStatus) int {
+	if s == pdp.KeyShredded || s == pdp.KeyLost {
+		return exitIndeterminate
+	}
+	return exitIntegrity
 }
 
 func lineRows(w io.Writer, l pdp.Line) {
@@ -246,7 +261,7 @@ func writeLine(w io.Writer, l pdp.Line) {
 // replayed is one line of `ward replay`.
 type replayed struct {
 	pdp.Replayed
-	Result string `json:"result"` // "same", "different" or "shredded"
+	Result string `json:"result"` // "same", "different", or of its key "shredded", "lost" or "missing"
 }
 
 func newReplayCommand(a *app) *cobra.Command {
@@ -257,8 +272,9 @@ func newReplayCommand(a *app) *cobra.Command {
 the ledger alone, and compares policy set, facts, request and verdict bit for
 bit. Beside a running server it works on a copy. It needs the keys.
 
-Exit code 0 same, 4 a key was destroyed, 6 an answer differs, 7 the evidence is
-not what the ledger commits to.`,
+Exit code 0 same, 4 a key was destroyed or lost, 6 an answer differs, 7 the
+evidence is not what the ledger commits to, or a key is missing and no record
+says why.`,
 		Example: "  ward replay a-1042\n  ward replay a-10..a-20\n  ward replay all -o ndjson",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -308,7 +324,7 @@ func (a *app) replay(cmd *cobra.Command, e *evidence, rep *pdp.Replayer, first, 
 	p := a.progress("replayed", total)
 	defer p.done()
 	results := []replayed{}
-	var same, different, shredded, n uint64
+	var same, different, shredded, missing, n uint64
 	for entry, err := range e.reader.From(first) {
 		if err != nil {
 			return err
@@ -324,9 +340,13 @@ func (a *app) replay(cmd *cobra.Command, e *evidence, rep *pdp.Replayer, first, 
 		}
 		out := replayed{r, "same"}
 		switch {
-		case r.Shredded:
-			out.Result = "shredded"
-			shredded++
+		case r.Key != "":
+			out.Result = string(r.Key)
+			if goneCode(r.Key) == exitIntegrity {
+				missing++
+			} else {
+				shredded++
+			}
 		case len(r.Differences) > 0:
 			out.Result = "different"
 			different++
@@ -358,6 +378,8 @@ func (a *app) replay(cmd *cobra.Command, e *evidence, rep *pdp.Replayer, first, 
 		return err
 	}
 	switch {
+	case missing > 0:
+		return failf(exitIntegrity, "ward audit keys lists the keys that are not as the records say", "the keys of %d records are missing, and no record says why", missing)
 	case different > 0:
 		return exit(exitDifference)
 	case shredded > 0:

@@ -21,7 +21,7 @@ import (
 )
 
 func newInitCommand(a *app) *cobra.Command {
-	var admins []string
+	var admins, officers []string
 	var operator, pack, keys string
 	c := &cobra.Command{
 		Use:   "init --admin NAME=UID",
@@ -30,18 +30,21 @@ func newInitCommand(a *app) *cobra.Command {
 there is none; then writes the first revision: the operator, the roles of the
 policy set, the administrators, and the set's activation.
 
-An administrator is known by the user id with which they run ward. No other
+An administrator is known by the user id with which they run ward. A records
+officer destroys the keys of records whose time is over (ward audit shred), and
+no administrator can make one who is none. No other
 command makes any of this, and init makes it once: it refuses a folder that
 holds anything.`,
 		Example: `  ward init --admin ana=1000
   ward init --admin ana=1000 --admin ben=1001 --operator acme-pbm --pack ./pack`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.init(cmd.Context(), initialise{admins: admins, operator: operator, pack: pack, keys: keys})
+			return a.init(cmd.Context(), initialise{admins: admins, officers: officers, operator: operator, pack: pack, keys: keys})
 		},
 	}
 	f := c.Flags()
 	f.StringArrayVar(&admins, "admin", nil, "an administrator and their user id, `NAME=UID`; may be given again")
+	f.StringArrayVar(&officers, "records-officer", nil, "who may destroy the keys of old records, `NAME=UID`; may be given again, and be an administrator")
 	f.StringVar(&operator, "operator", "", "`key` of the organisation that runs the platform (default the configuration's, else operator)")
 	f.StringVar(&pack, "pack", "pbm", "policy set: a `folder`, or pbm, the one that is shipped")
 	f.StringVar(&keys, "keys", "", "keys `folder` (default the configuration's, else ./keys)")
@@ -49,22 +52,23 @@ holds anything.`,
 }
 
 type initialise struct {
-	admins               []string
+	admins, officers     []string
 	operator, pack, keys string
 }
 
 func (a *app) init(ctx context.Context, in initialise) (err error) {
-	admins := map[string]int{}
-	for _, s := range in.admins {
-		name, uid, ok := strings.Cut(s, "=")
-		n, aerr := strconv.Atoi(uid)
-		if !ok || aerr != nil || n < 0 || (hierarchy.ID{Type: "Admin", Key: name}).Valid() != nil {
-			return failf(exitFailure, fmt.Sprintf("--admin NAME=%d names you", os.Getuid()), "an administrator is NAME=UID")
+	admins, err := users(in.admins, "administrator", "--admin")
+	if err != nil {
+		return err
+	}
+	officers, err := users(in.officers, "records officer", "--records-officer")
+	if err != nil {
+		return err
+	}
+	for name, uid := range officers {
+		if n, both := admins[name]; both && n != uid {
+			return failf(exitFailure, "", "%s is given two user ids", name)
 		}
-		if _, twice := admins[name]; twice {
-			return failf(exitFailure, "", "the administrator %s is given twice", name)
-		}
-		admins[name] = n
 	}
 	if len(admins) == 0 {
 		return failf(exitFailure, fmt.Sprintf("ward init --admin NAME=%d names you", os.Getuid()), "at least one administrator is required: nobody else could ever change anything")
@@ -120,7 +124,7 @@ func (a *app) init(ctx context.Context, in initialise) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := pdp.Initialise(ctx, k.config(), pdp.Setup{Operator: c.operator, Set: set, Admins: admins})
+	p, err := pdp.Initialise(ctx, k.config(), pdp.Setup{Operator: c.operator, Set: set, Admins: admins, Officers: officers})
 	if err = errors.Join(err, k.close()); err != nil {
 		return err
 	}
@@ -150,6 +154,23 @@ func (a *app) init(ctx context.Context, in initialise) (err error) {
 	})
 	a.say("keep the verifier, and now and then a checkpoint (ward status), where this machine cannot change them")
 	return err
+}
+
+// users reads names with user ids.
+func users(list []string, what, flag string) (map[string]int, error) {
+	out := map[string]int{}
+	for _, s := range list {
+		name, uid, ok := strings.Cut(s, "=")
+		n, err := strconv.Atoi(uid)
+		if !ok || err != nil || n < 0 || (hierarchy.ID{Type: "Admin", Key: name}).Valid() != nil {
+			return nil, failf(exitFailure, fmt.Sprintf("%s NAME=%d names you", flag, os.Getuid()), "each %s is NAME=UID", what)
+		}
+		if _, twice := out[name]; twice {
+			return nil, failf(exitFailure, "", "the %s %s is given twice", what, name)
+		}
+		out[name] = n
+	}
+	return out, nil
 }
 
 // initConfig returns the configuration to initialise, which may not exist yet.

@@ -119,7 +119,7 @@ func (i *install) submit(w *witnessing) error {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	c, err := witness.NewClient(w.url, key, l, keys.Verifier(), i.t.TempDir(), nil)
+	c, err := witness.NewClient(w.url, key, l, keys.Verifier, i.t.TempDir(), nil)
 	if err != nil {
 		i.t.Fatal(err)
 	}

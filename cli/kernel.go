@@ -119,7 +119,7 @@ func (c *config) openKeys() (*audit.Keys, error) {
 }
 
 // sealing reports whether records can be sealed. Whoever only reads can do
-// without: what was sealed is then shredded.
+// without: what was sealed cannot be read then.
 func (c *config) sealing() error {
 	seals := filepath.Join(c.keys, "seals")
 	if info, err := os.Stat(seals); err != nil || !info.IsDir() {
@@ -156,6 +156,10 @@ func (c *config) ledgerError(err error) error {
 		return c.locked()
 	case errors.Is(err, fs.ErrNotExist):
 		return failf(exitFailure, initHint, "there is no ledger at %s", c.ledger())
+	}
+	if corrupt := (*audit.CorruptError)(nil); errors.As(err, &corrupt) && corrupt.Segment == "checkpoints" {
+		return failf(exitIntegrity, "name this ledger's own keys folder, as keys: in the configuration; if it is the right one, "+keepHint,
+			"the checkpoints of the ledger %s are not signed by the keys in %s, or are damaged: %s", c.ledger(), c.keys, trim(err))
 	}
 	return fmt.Errorf("the ledger %s cannot be opened: %w", c.ledger(), err)
 }

@@ -88,8 +88,10 @@ func explainError(err error) (code int, text, hint string) {
 	switch {
 	case errors.As(err, &damaged), errors.As(err, &corrupt), errors.Is(err, audit.ErrCorrupt), errors.Is(err, pdp.ErrDisagree), errors.Is(err, hierarchy.ErrCorrupt):
 		return exitIntegrity, trim(err), keepHint + ": ward audit verify"
-	case errors.Is(err, audit.ErrShredded):
-		return exitIndeterminate, trim(err), ""
+	}
+	var gone *pdp.GoneError
+	if errors.As(err, &gone) {
+		return goneCode(gone.Status), trim(err), ""
 	}
 	var tests *pdp.TestsFailed
 	if errors.As(err, &tests) {
@@ -122,9 +124,9 @@ func trim(err error) string {
 func explainAnswer(e *admin.Error) (code int, text, hint string) {
 	code = exitFailure
 	switch {
-	case e.Code == "integrity":
+	case e.Code == "integrity", e.Code == "key_missing":
 		code = exitIntegrity
-	case e.Code == "shredded":
+	case e.Code == "shredded", e.Code == "key_lost":
 		code = exitIndeterminate
 	case e.Status == 403:
 		code = exitDeny

@@ -64,7 +64,7 @@ func (c *config) readWitnesses(r *reader, n *yaml.Node) {
 // what a witness says shows in the log and in the status.
 func (s *server) startWitnesses() (stop func(), err error) {
 	for _, w := range s.cfg.witnesses {
-		c, err := witness.NewClient(w.url, w.key, s.kernel.ledger, s.kernel.keys.Verifier(), s.cfg.ledger(), s.log)
+		c, err := witness.NewClient(w.url, w.key, s.kernel.ledger, s.kernel.keys.Verifier, s.cfg.ledger(), s.log)
 		if err != nil {
 			return nil, failf(exitIntegrity, keepHint, "%s in the ledger's folder is not as it was written: %s", w.key.File(), trim(err))
 		}

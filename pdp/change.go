@@ -281,16 +281,31 @@ var ErrDisagree = errors.New("pdp: the store and the ledger do not belong togeth
 
 // reconcile compares the store with the ledger at start. The one disagreement
 // that a crash explains, a last change record whose batch the store lacks, is
-// closed by an abandoned record.
+// closed by an abandoned record. What was last recorded of keys is done again.
 func (p *PDP) reconcile() error {
-	open, last, err := agree(p.graph, p.ledger.Scan)
-	if err != nil || open == nil {
+	a, err := agree(p.graph, p.ledger.Scan)
+	if err != nil {
 		return err
 	}
-	if err := p.abandon(world{now: last}, open.seq, open.change); err != nil {
+	for _, k := range a.keys {
+		if err := p.finish(k); err != nil {
+			return fmt.Errorf("pdp: a change of keys is on record and cannot be finished: %w", err)
+		}
+	}
+	if a.open == nil {
+		return nil
+	}
+	if err := p.abandon(world{now: a.last}, a.open.seq, a.open.change); err != nil {
 		return err
 	}
 	return nil
+}
+
+// agreement is what a store and a ledger that agree leave to do.
+type agreement struct {
+	open *cutOff           // a change that was cut off
+	keys []*clearKeys      // changes of keys since the last change of facts; they may be unfinished
+	last hierarchy.Instant // the time of the last record
 }
 
 // cutOff is a change on record that the store lacks.
@@ -300,50 +315,53 @@ type cutOff struct {
 }
 
 // agree compares a store's revisions with the ledger's records from the last
-// change on. It returns a change that was cut off, and the time of the last record.
-func agree(g *hierarchy.Graph, scan func(from uint64) iter.Seq2[audit.Entry, error]) (*cutOff, hierarchy.Instant, error) {
+// change on.
+func agree(g *hierarchy.Graph, scan func(from uint64) iter.Seq2[audit.Entry, error]) (a agreement, err error) {
 	tip := g.Tip()
 	from := uint64(0)
 	if b, ok := g.Batch(tip.Revision); ok {
 		from = b.Record
 	}
 	found, records := tip.Revision == 0, 0
-	var open *cutOff
-	var last hierarchy.Instant
 	for e, err := range scan(from) {
 		if err != nil {
-			return nil, 0, err
+			return a, err
 		}
 		records++
-		last = hierarchy.Instant(e.Time)
+		a.last = hierarchy.Instant(e.Time)
 		if e.Kind != audit.Change && e.Kind != audit.Abandoned {
 			continue
 		}
 		var c clearPart
-		if err := json.Unmarshal(e.Clear, &c); err != nil || c.Change == nil {
-			return nil, 0, fmt.Errorf("%w: record %s is no change record", ErrDisagree, audit.ID(e.Seq))
+		err := json.Unmarshal(e.Clear, &c)
+		if err == nil && e.Kind == audit.Change && c.Keys != nil {
+			a.keys = append(a.keys, c.Keys)
+			continue
+		}
+		if err != nil || c.Change == nil {
+			return a, fmt.Errorf("%w: record %s is no change record", ErrDisagree, audit.ID(e.Seq))
 		}
 		switch {
 		case e.Kind == audit.Abandoned:
-			if open == nil || c.Change.Closes != audit.ID(open.seq) {
-				return nil, 0, fmt.Errorf("%w: record %s closes no open change", ErrDisagree, audit.ID(e.Seq))
+			if a.open == nil || c.Change.Closes != audit.ID(a.open.seq) {
+				return a, fmt.Errorf("%w: record %s closes no open change", ErrDisagree, audit.ID(e.Seq))
 			}
-			open = nil
+			a.open = nil
 		case c.Change.Next == tip:
 			found = true
 		case c.Change.Prev == tip: // of several only the last can still be open
-			open = &cutOff{e.Seq, c.Change}
+			a.open = &cutOff{e.Seq, c.Change}
 		default:
-			return nil, 0, fmt.Errorf("%w: record %s is about revision %d, the store ends at %d", ErrDisagree, audit.ID(e.Seq), c.Change.Next.Revision, tip.Revision)
+			return a, fmt.Errorf("%w: record %s is about revision %d, the store ends at %d", ErrDisagree, audit.ID(e.Seq), c.Change.Next.Revision, tip.Revision)
 		}
 	}
 	switch {
 	case tip.Revision > 0 && records == 0:
-		return nil, 0, fmt.Errorf("%w: the store knows ledger record %s, the ledger ends before it", ErrDisagree, audit.ID(from))
+		return a, fmt.Errorf("%w: the store knows ledger record %s, the ledger ends before it", ErrDisagree, audit.ID(from))
 	case !found:
-		return nil, 0, fmt.Errorf("%w: revision %d of the store has no change record", ErrDisagree, tip.Revision)
+		return a, fmt.Errorf("%w: revision %d of the store has no change record", ErrDisagree, tip.Revision)
 	}
-	return open, last, nil
+	return a, nil
 }
 
 func sorted(m map[string]bool) []string {

@@ -98,6 +98,19 @@
 // grant it was made from is not live. A right of Ward's own stays in a tenant's
 // role, since whoever defined it held it.
 //
+// # Keys
+//
+// [PDP.Shred], [PDP.RecordLoss] and [PDP.RotateSigner] change the ledger's keys.
+// Each is decided, and on record before it takes effect; [Open] finishes what a
+// crash cut off between the two, as it finds it in the records since the last
+// change of facts. No other change, and no decision, comes in between. A seal
+// key that is gone is "shredded" or "lost" by a record, and else "missing".
+//
+// To destroy keys is no administrator's right, but that of the role
+// records-officer, which those who set Ward up give first ([Setup]): since nobody
+// confers what they do not hold, only an administrator who is an officer too can
+// name another.
+//
 // # Inquiries
 //
 // [PDP.Ask], [PDP.Snapshot], [PDP.Who] and [PDP.Explain] answer questions that enforce

@@ -126,28 +126,45 @@ func (p *PDP) permit(ctx context.Context, actor authz.Subject, caller authz.Call
 
 // permitAt is permit at a node, or where there is no such node at the operator.
 func (p *PDP) permitAt(ctx context.Context, actor authz.Subject, caller authz.Caller, action string, at hierarchy.ID, always bool) (hierarchy.ID, error) {
+	rec, err := p.ownAnswer(actor, caller, action, at)
+	if err != nil {
+		return hierarchy.ID{}, err
+	}
+	j := rec.items[0].judgement
+	if !j.verdict.Effect {
+		return hierarchy.ID{}, p.refuse(ctx, rec, action)
+	}
+	if always {
+		if _, err := p.append(ctx, rec); err != nil {
+			return hierarchy.ID{}, err
+		}
+	}
+	return j.principal, nil
+}
+
+// ownAnswer decides one of Ward's own actions at a node, or where there is no
+// such node at the operator. It is not recorded yet.
+func (p *PDP) ownAnswer(actor authz.Subject, caller authz.Caller, action string, at hierarchy.ID) (*recording, error) {
 	cur := p.current.Load()
 	w, err := p.world(cur)
 	if err != nil {
-		return hierarchy.ID{}, err
+		return nil, err
 	}
 	if view := w.graph.At(w.now, w.rev, w.confers); !exists(view, at) {
 		at = operator(view)
 	}
 	a := ownQuestion(actor, caller, action, at, nil)
-	j := w.judge(a)
-	if bool(j.verdict.Effect) && !always {
-		return j.principal, nil
-	}
-	seq, err := p.append(ctx, &recording{kind: audit.Decision, world: w, head: cur.head, items: []item{{a, j}}})
+	return &recording{kind: audit.Decision, world: w, head: cur.head, items: []item{{a, w.judge(a)}}}, nil
+}
+
+// refuse records a deny of one of Ward's own actions, and gives the error.
+func (p *PDP) refuse(ctx context.Context, rec *recording, action string) error {
+	seq, err := p.append(ctx, rec)
 	if err != nil {
-		return hierarchy.ID{}, err
+		return err
 	}
-	if !j.verdict.Effect {
-		return hierarchy.ID{}, &authz.Error{Kind: authz.Refused, Code: j.verdict.Code,
-			Text: fmt.Sprintf("ward's own policies do not permit %s (record %s)", action, audit.ID(seq))}
-	}
-	return j.principal, nil
+	return &authz.Error{Kind: authz.Refused, Code: rec.items[0].verdict.Code,
+		Text: fmt.Sprintf("ward's own policies do not permit %s (record %s)", action, audit.ID(seq))}
 }
 
 // Permit decides one of Ward's own actions (such as audit.read) for an admin

@@ -114,7 +114,7 @@ var matrixColumns = []struct {
 
 // matrixKinds says who holds a role, or has a grant of a type, where it is no user.
 var matrixKinds = map[string]string{
-	"security-admin": "Admin", "auditor": "Admin", "support": "Admin", "policy-approver": "Admin",
+	"security-admin": "Admin", "auditor": "Admin", "records-officer": "Admin", "support": "Admin", "policy-approver": "Admin",
 	"eligibility-client": "AppClient", "enrolment-feed": "AppClient", "claims-feed": "AppClient", "report-export": "AppClient",
 	"ehr-sync": "AppClient", "bulk-export": "AppClient", "smart-app": "AppClient", "embed": "AppClient", "app-connection": "AppClient",
 }

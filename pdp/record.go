@@ -42,6 +42,7 @@ type clearPart struct {
 	// refused, by code.
 	Outcome  *Reported                        `json:"outcome,omitempty"`
 	Refusals map[string]map[authz.Code]uint64 `json:"refusals,omitempty"`
+	Keys     *clearKeys                       `json:"keys,omitempty"` // of a change of the ledger's keys
 }
 
 type clearItem struct {
@@ -126,6 +127,7 @@ type recording struct {
 
 	inquiry *sealedInquiry // of an inquiry
 	change  *clearChange   // of a change, with why
+	keys    *clearKeys     // of a change of keys, with why
 	why     *hierarchy.Provenance
 
 	// Of a later record of a split batch: the index of its first item, and the
@@ -159,7 +161,7 @@ func (r recording) write(ctx context.Context, ledger *audit.Ledger, keys *audit.
 // how many those are.
 func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
 	c := clearPart{Semantics: Semantics, Revision: r.head.Revision, Head: r.head.Hash, Now: int64(r.world.now),
-		First: r.base, Of: r.of, Change: r.change}
+		First: r.base, Of: r.of, Change: r.change, Keys: r.keys}
 	if r.world.set != nil {
 		c.Set = r.world.set.Digest()
 	}
@@ -174,14 +176,15 @@ func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
 		items  []sealedItem
 	}
 	var parts []part
-	if r.change != nil {
+	changes := r.change != nil || r.keys != nil
+	if changes {
 		parts = append(parts, part{}) // a change is the operator's to keep
 	}
 	size, n := 0, 0
 	for i := range r.items {
 		it := &r.items[i]
 		tenant := it.tenant
-		if r.change != nil {
+		if changes {
 			tenant = ""
 		}
 		k := slices.IndexFunc(parts, func(p part) bool { return p.tenant == tenant })
@@ -198,7 +201,7 @@ func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
 		if err != nil {
 			return audit.Record{}, 0, err
 		}
-		if size += len(a) + len(b)*4/3 + 256; n > 0 && r.change == nil && size > recordBudget {
+		if size += len(a) + len(b)*4/3 + 256; n > 0 && !changes && size > recordBudget {
 			break
 		}
 		n++
@@ -208,7 +211,7 @@ func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
 		c.Items = append(c.Items, ci)
 		parts[k].items = append(parts[k].items, si)
 	}
-	if r.change != nil {
+	if changes {
 		if len(parts[0].items) == 0 {
 			parts[0].items = []sealedItem{{}}
 		}

@@ -31,9 +31,9 @@ type refusals struct {
 // one. Neither name may come from a request. Within a second a record holds the
 // counts; nothing is written while nothing is refused, so nobody fills the
 // ledger without a credential.
-func (p *PDP) Refused(door string, code authz.Code) { p.refuse(door, code, 1) }
+func (p *PDP) Refused(door string, code authz.Code) { p.tally(door, code, 1) }
 
-func (p *PDP) refuse(door string, code authz.Code, n uint64) {
+func (p *PDP) tally(door string, code authz.Code, n uint64) {
 	r := &p.refusals
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,7 +71,7 @@ func (p *PDP) WriteRefusals() error {
 	if err != nil {
 		for door, codes := range counts {
 			for code, n := range codes {
-				p.refuse(door, code, n)
+				p.tally(door, code, n)
 			}
 		}
 	}

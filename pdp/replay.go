@@ -22,6 +22,7 @@ type Replayer struct {
 	store     hierarchy.Store
 	sets      setCache
 	abandoned map[string]bool // change records that never reached the store
+	changes   keyChanges
 }
 
 // NewReplayer reads a store and checks its hash chain.
@@ -38,9 +39,10 @@ type Replayed struct {
 	Record string `json:"record"`
 	Kind   string `json:"kind"`
 	Items  int    `json:"items"`
-	// Shredded says that a key was destroyed: the record still verifies, but
-	// can no longer be read.
-	Shredded bool `json:"shredded,omitempty"`
+	// Key is set where a seal key is gone: the record still verifies, but can no
+	// longer be read. By is the record that says so.
+	Key KeyStatus `json:"key,omitempty"`
+	By  string    `json:"by,omitempty"`
 	// Differences lists, by cause, what came out otherwise; empty means the
 	// same, bit for bit.
 	Differences []string `json:"differences,omitempty"`
@@ -96,14 +98,20 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 		return out, err
 	}
 	items, first, err := r.unseal(out.Record, e, c)
-	if errors.Is(err, audit.ErrShredded) {
-		out.Shredded = true
+	if gone := (*GoneError)(nil); errors.As(err, &gone) {
+		out.Key, out.By = gone.Status, gone.By
 		return out, nil
 	}
 	if err != nil {
 		return out, err
 	}
 	rec.inquiry = first.Inquiry
+	if c.Keys != nil {
+		if first.Why == nil {
+			return out, &IntegrityError{Record: out.Record, Text: "the sealed part does not say who changed the keys"}
+		}
+		rec.keys = c.Keys.by(r.keys, first.Why)
+	}
 	if rec.change, rec.why, err = r.change(ctx, out.Record, c, first.Why); err != nil {
 		return out, err
 	}
@@ -184,6 +192,7 @@ func (r *Replayer) Changes(entries iter.Seq2[audit.Entry, error]) error {
 	var open *clearChange
 	var openID string
 	r.abandoned = map[string]bool{}
+	r.changes = keyChanges{map[audit.Seal]keyDone{}, map[string]string{}}
 	settle := func() error {
 		if open == nil || open.Next.Revision > tip.Revision {
 			return nil
@@ -204,6 +213,10 @@ func (r *Replayer) Changes(entries iter.Seq2[audit.Entry, error]) error {
 		id, c, err := r.open(e)
 		if err != nil {
 			return err
+		}
+		if e.Kind == audit.Change && c.Keys != nil {
+			r.changes.note(id, c.Keys)
+			continue
 		}
 		if c.Change == nil {
 			return &IntegrityError{Record: id, Text: "a change record says nothing of a change"}
@@ -279,8 +292,8 @@ func (r *Replayer) world(ctx context.Context, id string, c *clearPart) (world, e
 func (r *Replayer) unseal(id string, e audit.Entry, c *clearPart) (items []sealedItem, first sealedItem, err error) {
 	parts, err := r.keys.Unseal(e)
 	if err != nil {
-		if errors.Is(err, audit.ErrShredded) {
-			return nil, first, err
+		if errors.Is(err, audit.ErrNoKey) {
+			return nil, first, r.changes.gone(r.keys, e)
 		}
 		return nil, first, &IntegrityError{Record: id, Text: "the sealed part does not verify", Err: err}
 	}
@@ -351,5 +364,9 @@ func (p *PDP) Explain(ctx context.Context, actor authz.Subject, caller authz.Cal
 	if err != nil {
 		return nil, &authz.Error{Kind: authz.Refused, Code: "unknown_record", Text: "the ledger has no such record", Err: err}
 	}
-	return (&Replayer{keys: p.keys, graph: p.graph, store: p.store, sets: setCache{store: p.store}}).Explain(ctx, e)
+	out, err := (&Replayer{keys: p.keys, graph: p.graph, store: p.store, sets: setCache{store: p.store}}).Explain(ctx, e)
+	if errors.Is(err, audit.ErrNoKey) {
+		err = Gone(p.keys, e, p.ledger.Scan(0))
+	}
+	return out, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -24,6 +25,9 @@ type Setup struct {
 	// Admins maps names to user ids of this machine; each becomes a
 	// security-admin of the operator.
 	Admins map[string]int
+	// Officers do too; each becomes a records-officer, who destroys keys. Nobody
+	// else can make one: an admin who is both appoints the next.
+	Officers map[string]int
 }
 
 // ErrNotEmpty: the store already holds revisions.
@@ -76,17 +80,27 @@ func Initialise(ctx context.Context, c Config, s Setup) (*PDP, error) {
 	for _, r := range s.Set.Catalogue().Roles {
 		events = append(events, roleEvent(r))
 	}
-	names := map[string]bool{}
-	for n := range s.Admins {
-		names[n] = true
+	people := maps.Clone(s.Admins)
+	for name, uid := range s.Officers {
+		if n, both := people[name]; both && n != uid {
+			return nil, errors.New("pdp: one name is given two user ids")
+		}
+		people[name] = uid
 	}
-	for _, name := range sorted(names) {
+	for _, name := range slices.Sorted(maps.Keys(people)) {
 		id := hierarchy.ID{Type: "Admin", Key: name}
 		link := assert(hierarchy.KindLink)
-		link.Link = &hierarchy.Link{Kind: hierarchy.LinkIdentity, Issuer: UnixIssuer, Sub: strconv.Itoa(s.Admins[name]), To: id}
-		assignment := assert(hierarchy.KindAssignment)
-		assignment.Assignment = &hierarchy.Assignment{Principal: id, Role: "security-admin", Node: operator}
-		events = append(events, node(id, true), link, assignment)
+		link.Link = &hierarchy.Link{Kind: hierarchy.LinkIdentity, Issuer: UnixIssuer, Sub: strconv.Itoa(people[name]), To: id}
+		events = append(events, node(id, true), link)
+		hold := func(who map[string]int, role string) {
+			if _, holds := who[name]; holds {
+				e := assert(hierarchy.KindAssignment)
+				e.Assignment = &hierarchy.Assignment{Principal: id, Role: role, Node: operator}
+				events = append(events, e)
+			}
+		}
+		hold(s.Admins, "security-admin")
+		hold(s.Officers, "records-officer")
 	}
 	activation := assert(hierarchy.KindActivation)
 	activation.Activation = &hierarchy.Activation{Digest: digest, Name: s.Set.Name()}

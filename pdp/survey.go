@@ -151,9 +151,9 @@ var ErrUnfinished = errors.New("pdp: the last change on record never reached the
 // close, [ErrDisagree] when it would refuse. It returns the time of the last
 // record. From gives the ledger's records from a sequence number on.
 func (r *Replayer) Agree(from func(seq uint64) iter.Seq2[audit.Entry, error]) (hierarchy.Instant, error) {
-	open, last, err := agree(r.graph, from)
-	if err == nil && open != nil {
+	a, err := agree(r.graph, from)
+	if err == nil && a.open != nil {
 		err = ErrUnfinished
 	}
-	return last, err
+	return a.last, err
 }

@@ -41,6 +41,10 @@
 //	POST /v1/policies/show    the policies of a set                   policy.read
 //	POST /v1/policies/archive a set as it is stored                   policy.read
 //	POST /v1/audit/find       records by what they are about          audit.read
+//	GET  /v1/audit/keys       the ledger's keys, and where they went   audit.read
+//	POST /v1/audit/shred      destroy the key of a tenant and day     audit.shred
+//	POST /v1/audit/loss       put on record that a key was lost       key.change
+//	POST /v1/audit/rotate     replace the key that signs              key.change
 //	GET  /v1/copy             store and ledger as one tar             audit.read
 //	GET  /v1/status           head, ledger, readiness                 anybody who can connect
 //	GET  /v1/survey           what to see to, without a name          anybody who can connect
@@ -59,7 +63,7 @@
 //
 //	400  the request is no question        403  Ward's own policies deny it
 //	404  there is no such thing            409  a policy set fails its own tests
-//	410  shredded: the key was destroyed   422  the facts or policies do not admit it
+//	410  shredded or key_lost: no key      422  the facts or policies do not admit it
 //	503  an outage: nothing was decided    500  integrity, or a fault of Ward
 //
 // Codes are append-only. No message repeats a value of the request.
@@ -154,6 +158,10 @@ func New(c Config) (*Handler, error) {
 	post(h, "/v1/overlay/check", 48<<20, h.checkOverlay)
 	post(h, "/v1/overlay/show", small, h.showOverlay)
 	post(h, "/v1/audit/find", small, h.find)
+	post(h, "/v1/audit/shred", small, h.shred)
+	post(h, "/v1/audit/loss", small, h.recordLoss)
+	post(h, "/v1/audit/rotate", small, h.rotateSigner)
+	h.get("/v1/audit/keys", h.keyring)
 	h.get("/v1/explain/{record}", h.explain)
 	h.get("/v1/policies", h.listPolicies)
 	h.get("/v1/status", h.status)
@@ -343,8 +351,14 @@ func toError(err error) *Error {
 		return &Error{Status: http.StatusInternalServerError, Code: "integrity", Message: "the store is not as it was written",
 			Hint: "keep its files as they are, and compare them with a copy"}
 	}
-	if errors.Is(err, audit.ErrShredded) {
-		return &Error{Status: http.StatusGone, Code: "shredded", Message: "the key of this record was destroyed: it verifies, and cannot be read"}
+	if gone := (*pdp.GoneError)(nil); errors.As(err, &gone) {
+		switch gone.Status {
+		case pdp.KeyShredded:
+			return &Error{Status: http.StatusGone, Code: "shredded", Message: gone.Error() + ": it verifies, and cannot be read"}
+		case pdp.KeyLost:
+			return &Error{Status: http.StatusGone, Code: "key_lost", Message: gone.Error() + ": it verifies, and cannot be read"}
+		}
+		return &Error{Status: http.StatusInternalServerError, Code: "key_missing", Message: gone.Error(), Hint: hints["key_missing"]}
 	}
 	var asked *authz.Error
 	if errors.As(err, &asked) {
@@ -384,6 +398,9 @@ var hints = map[string]string{
 	string(authz.LedgerFailed):     "see that the ledger's disk has room and its keys are in place, then restart the server",
 	"overlay_invalid":              "look at it with ward policy overlay show TENANT; change it, or take it out: ward policy overlay remove TENANT",
 	"overlay_unknown":              "ward status lists the overlays in force",
+	"key_missing":                  "bring the key folder's file back from a copy; ward audit keys lists what is missing, and ward audit keys --record-loss puts a loss on record",
+	"nothing_to_shred":             "ward audit keys lists the keys by day and tenant",
+	"nothing_lost":                 "ward audit keys lists the keys by day and tenant",
 	"unknown_record":               "ward audit find lists records",
 	"unknown_revision":             "ward status shows the last revision",
 }

@@ -19,7 +19,6 @@ import (
 
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp"
-	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
 	"github.com/ward-authz/ward/policies"
 )
@@ -184,7 +183,9 @@ func TestErrorsHaveOneStatus(t *testing.T) {
 		{fmt.Errorf("policy set: %w", hierarchy.ErrCorrupt), 500, "integrity"},
 		{&policies.Diagnostics{Findings: []policies.Diagnostic{{Code: "x"}}}, 422, "policy_invalid"},
 		{&pdp.IntegrityError{Record: "a-1", Text: "…"}, 500, "integrity"},
-		{fmt.Errorf("x: %w", audit.ErrShredded), 410, "shredded"},
+		{fmt.Errorf("x: %w", &pdp.GoneError{Record: "a-1", Status: pdp.KeyShredded, By: "a-2"}), 410, "shredded"},
+		{&pdp.GoneError{Record: "a-1", Status: pdp.KeyLost, By: "a-2"}, 410, "key_lost"},
+		{&pdp.GoneError{Record: "a-1", Status: pdp.KeyMissing}, 500, "key_missing"},
 		{errors.New("dana's record"), 500, "internal"},
 	} {
 		e := toError(c.err)

@@ -34,7 +34,7 @@ type Ledger interface {
 type Client struct {
 	url      string
 	key      Verifier
-	verifier string
+	verifier func() string
 	ledger   Ledger
 	file     string
 	http     *http.Client
@@ -57,7 +57,8 @@ type Status struct {
 
 // NewClient makes the client of the witness at a URL, under which add-checkpoint
 // lies. It reads the cosigned checkpoint in the ledger's folder, if there is one.
-func NewClient(url string, key Verifier, ledger Ledger, verifier, dir string, log *slog.Logger) (*Client, error) {
+// Verifier gives the ledger's keys, which rotation adds to ([audit.Keys.Verifier]).
+func NewClient(url string, key Verifier, ledger Ledger, verifier func() string, dir string, log *slog.Logger) (*Client, error) {
 	c := &Client{url: strings.TrimSuffix(url, "/") + "/add-checkpoint", key: key, ledger: ledger, verifier: verifier,
 		file: filepath.Join(dir, key.File()), http: &http.Client{Timeout: 10 * time.Second}, log: log}
 	c.status.Witness = key.Name()
@@ -73,7 +74,7 @@ func NewClient(url string, key Verifier, ledger Ledger, verifier, dir string, lo
 
 // see takes a cosigned checkpoint in.
 func (c *Client) see(msg []byte) error {
-	cp, err := audit.OpenCheckpoint(msg, c.verifier)
+	cp, err := audit.OpenCheckpoint(msg, c.verifier())
 	if err != nil {
 		return err
 	}

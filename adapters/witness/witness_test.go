@@ -103,7 +103,7 @@ func (n *node) client(url, key string) *Client {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	c, err := NewClient(url, v, n.ledger, n.keys.Verifier(), filepath.Join(n.dir, "ledger"), quiet)
+	c, err := NewClient(url, v, n.ledger, n.keys.Verifier, filepath.Join(n.dir, "ledger"), quiet)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestWitness(t *testing.T) {
 	if err := os.WriteFile(file, n.ledger.Checkpoint(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewClient(url, v, n.ledger, n.keys.Verifier(), filepath.Join(n.dir, "ledger"), quiet); !errors.Is(err, ErrNotCosigned) {
+	if _, err := NewClient(url, v, n.ledger, n.keys.Verifier, filepath.Join(n.dir, "ledger"), quiet); !errors.Is(err, ErrNotCosigned) {
 		t.Error(err)
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -87,6 +89,7 @@ type checkpoint struct {
 	root tlog.Hash
 	note []byte // as signed, without the line that ends it in the file
 
+	key   int         // which of the verifiers it is for
 	roots []tlog.Hash // of the full segments that it covers, where they are known
 }
 
@@ -94,15 +97,40 @@ func (k *Keys) sign(t *tree) (checkpoint, error) {
 	root := t.root()
 	text := fmt.Sprintf("%s\n%d\n%s\n", k.signer.Name(), t.n, root)
 	msg, err := note.Sign(&note.Note{Text: text}, k.signer)
-	return checkpoint{size: t.n, root: root, note: msg, roots: t.roots}, err
+	return checkpoint{size: t.n, root: root, note: msg, key: len(k.verifiers) - 1, roots: t.roots}, err
+}
+
+// verifiers are the public keys of one ledger, in the order in which they sign.
+type verifiers []note.Verifier
+
+func (vs verifiers) Name() string { return vs[0].Name() }
+
+// index finds a key; -1 if it is not there.
+func (vs verifiers) index(hash uint32) int {
+	return slices.IndexFunc(vs, func(v note.Verifier) bool { return v.KeyHash() == hash })
+}
+
+// openVerifiers reads verifier keys, one a line, all of one name.
+func openVerifiers(text string) (vs verifiers, err error) {
+	for _, s := range strings.Fields(text) {
+		v, err := note.NewVerifier(s)
+		if err != nil || len(vs) > 0 && v.Name() != vs.Name() {
+			return nil, ErrVerifier
+		}
+		vs = append(vs, v)
+	}
+	if len(vs) == 0 {
+		return nil, ErrVerifier
+	}
+	return vs, nil
 }
 
 var errForeign = errors.New("not a checkpoint signed by the ledger's key")
 
 // openCheckpoint checks a signed note and reads its text. It may bear further
 // signatures.
-func openCheckpoint(msg []byte, v note.Verifier) (checkpoint, error) {
-	n, err := note.Open(msg, note.VerifierList(v))
+func openCheckpoint(msg []byte, v verifiers) (checkpoint, error) {
+	n, err := note.Open(msg, note.VerifierList(v...))
 	if err != nil {
 		return checkpoint{}, errForeign
 	}
@@ -115,7 +143,7 @@ func openCheckpoint(msg []byte, v note.Verifier) (checkpoint, error) {
 	if err1 != nil || err2 != nil || root.String() != f[2] {
 		return checkpoint{}, errForeign
 	}
-	return checkpoint{size: size, root: root, note: msg}, nil
+	return checkpoint{size: size, root: root, note: msg, key: v.index(n.Sigs[0].Hash)}, nil
 }
 
 // parseSize reads a number of records, in its one text.
@@ -125,6 +153,47 @@ func parseSize(s string) (uint64, error) {
 		err = strconv.ErrSyntax
 	}
 	return n, err
+}
+
+// succession follows the signers of a ledger in its records: one may sign when
+// a checkpoint of the one before covers the change record that names it.
+type succession struct {
+	named map[uint32]uint32 // by whom each was, both as note key hashes
+	fresh []verifiers       // old and new, in records that no checkpoint covers yet
+}
+
+var changeHead = fmt.Appendf(nil, `{"v":%d,"kind":"%s"`, version, Change)
+
+// record looks for a successor in a record.
+func (s *succession) record(f frame) {
+	if !bytes.HasPrefix(f.body, changeHead) {
+		return
+	}
+	var clear struct{ Keys struct{ Old, New string } }
+	if e, err := decode(f.seq, f.body); err == nil && json.Unmarshal(e.Clear, &clear) == nil {
+		if vs, err := openVerifiers(clear.Keys.Old + "\n" + clear.Keys.New); err == nil && len(vs) == 2 {
+			s.fresh = append(s.fresh, vs)
+		}
+	}
+}
+
+// next gives the checkpoint after one that covers all records until now, and
+// refuses a signer whom they do not name.
+func (s *succession) next(c *checkpoints) (checkpoint, error) {
+	for _, pair := range s.fresh {
+		old, next := pair[0], pair[1]
+		s.named[next.KeyHash()] = old.KeyHash()
+		if c.v.index(next.KeyHash()) < 0 {
+			c.v = append(c.v[:len(c.v):len(c.v)], next)
+		}
+	}
+	s.fresh = nil
+	by, first := c.key, !c.any
+	cp, err := c.next()
+	if err == nil && !first && cp.key != by && s.named[c.v[cp.key].KeyHash()] != c.v[by].KeyHash() {
+		err = c.corrupt("another key signs, and no record names it")
+	}
+	return cp, err
 }
 
 // entryRest is the most that an entry takes beside twice the origin.
@@ -139,7 +208,7 @@ var (
 // or is longer than any entry. An entry is a signed note and an empty line, and
 // its length follows from its size line, so that a torn one (errTorn: the file
 // ends first) and a changed one are not mistaken for each other.
-func parseCheckpoint(b []byte, v note.Verifier) (cp checkpoint, length int, err error) {
+func parseCheckpoint(b []byte, v verifiers) (cp checkpoint, length int, err error) {
 	head := v.Name() + "\n"
 	if len(b) < len(head) {
 		if strings.HasPrefix(head, string(b)) {
@@ -177,14 +246,15 @@ func parseCheckpoint(b []byte, v note.Verifier) (cp checkpoint, length int, err 
 
 // checkpoints reads a checkpoints file forward.
 type checkpoints struct {
-	v    note.Verifier
+	v    verifiers
 	r    *bufio.Reader
 	off  int64
 	last uint64
+	key  int // of the last
 	any  bool
 }
 
-func newCheckpoints(f io.ReaderAt, from, to int64, v note.Verifier) *checkpoints {
+func newCheckpoints(f io.ReaderAt, from, to int64, v verifiers) *checkpoints {
 	return &checkpoints{v: v, off: from, r: bufio.NewReaderSize(io.NewSectionReader(f, from, to-from), 1024)}
 }
 
@@ -202,14 +272,14 @@ func (c *checkpoints) next() (checkpoint, error) {
 		if blank := b[0] == 0 || b[len(b)-1] == 0; blank && len(b) <= 2*len(c.v.Name())+entryRest {
 			err = errTorn
 		} else if err == errBadCheckpoint {
-			err = c.corrupt("bad checkpoint")
+			err = c.corrupt("bad checkpoint, or one of another key")
 		}
 		return checkpoint{}, err
 	}
-	if c.any && cp.size <= c.last {
+	if c.any && (cp.size <= c.last || cp.key < c.key) {
 		return checkpoint{}, c.corrupt("checkpoints out of order")
 	}
-	c.last, c.any = cp.size, true
+	c.last, c.key, c.any = cp.size, cp.key, true
 	c.off += int64(n)
 	_, err = c.r.Discard(n)
 	return cp, err
@@ -221,7 +291,7 @@ func (c *checkpoints) corrupt(reason string) error {
 
 // lastCheckpoint reads the end of the file. It gives the last checkpoint and
 // where its entry ends.
-func lastCheckpoint(f file, v note.Verifier) (checkpoint, int64, error) {
+func lastCheckpoint(f file, v verifiers) (checkpoint, int64, error) {
 	const window = 16 << 10 // many entries: one is below 1 KiB
 	size, err := f.Size()
 	if err != nil {

@@ -95,11 +95,27 @@
 // kind "tenant", the tenant "" and the name as id.
 //
 // A checkpoint (C2SP tlog-checkpoint) is a signed note (C2SP signed-note) of
-// three lines, origin, number of records, root in base64, under one Ed25519
-// key. In the file an empty line follows each. The first one is of size 0; the
+// three lines, origin, number of records, root in base64, signed with one
+// Ed25519 key. In the file an empty line follows each. The first one is of size 0; the
 // sizes rise. One is added at most once a second while the ledger grows, at
 // Open if it covers too little, for CopyTo, and at Close: a ledger that was
 // closed is covered to its last byte.
+//
+// The signing key may be replaced. A record of the kind "change" says so, with
+// the verifiers (C2SP signed-note) of both keys in its clear part:
+//
+//	{…,"keys":{"op":"rotate",…,"old":"<name>+<id>+<key>","new":"<name>+<id>+<key>",…}}
+//
+// A checkpoint by the new key is valid where an earlier checkpoint covers such a
+// record, the key named as the old one signed the checkpoint just before, and
+// none by a key before it follows. So the oldest verifier is enough to check a
+// whole ledger; to read its end, or a checkpoint alone, takes the key that
+// signed it. The name stays the same.
+//
+// The same member with "op" "shred" or "loss" names a seal key by "tenant" (a
+// keyed hash), "day" and "key" (its id), that was to be destroyed once the record
+// was durable, or that somebody says was lost. A seal key that is gone without
+// such a record is missing.
 //
 // A cosigned checkpoint is a checkpoint with one more signature line, a C2SP
 // tlog-cosignature of Ed25519 (cosignature/v1). Its file holds that note alone,

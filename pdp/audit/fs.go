@@ -12,13 +12,14 @@ import (
 // There is one implementation, [osFS]; the tests add one that loses power and
 // one that fails at a chosen operation.
 //
-// An entry of a folder (a new file or folder, a new name) is durable only after
+// An entry of a folder (a new file or folder, a new name, none) is durable only after
 // SyncDir of that folder; the content and size of a file only after Sync.
 type fileSystem interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (file, error)
 	Mkdir(name string, perm fs.FileMode) error
 	ReadDir(name string) ([]string, error) // names, in no order
 	Rename(from, to string) error
+	Remove(name string) error
 	Exists(name string) bool
 	SyncDir(name string) error
 	Lock(name string) (io.Closer, error) // creates the file; ErrLocked if another process holds it
@@ -48,6 +49,7 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
 
 func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
 func (osFS) Rename(from, to string) error              { return os.Rename(from, to) }
+func (osFS) Remove(name string) error                  { return os.Remove(name) }
 
 func (osFS) Exists(name string) bool {
 	_, err := os.Lstat(name)
@@ -95,6 +97,16 @@ func writeFile(fsys fileSystem, name string, content []byte) error {
 		return err
 	}
 	return fsys.SyncDir(filepath.Dir(name))
+}
+
+// freshFile is writeFile in place of what a crash may have left.
+func freshFile(fsys fileSystem, name string, content []byte) error {
+	if fsys.Exists(name) {
+		if err := fsys.Remove(name); err != nil {
+			return err
+		}
+	}
+	return writeFile(fsys, name, content)
 }
 
 // readFile reads a file of at most limit bytes.

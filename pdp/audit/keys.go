@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -19,13 +21,16 @@ import (
 // The key folder:
 //
 //	signer                   note signer key (Ed25519), private
-//	verifier                 note verifier key, public
+//	signer.new               the next one, which signs nothing yet
+//	verifier                 note verifier keys, public, one a line, in the order
+//	                         in which they signed; the last is the signer's
 //	hash                     HMAC-SHA256 key of Hash
 //	lock                     held while a ledger is open for writing
 //	seals/<day>/<tenant>     seal key of a tenant and a UTC day; <tenant> is the
 //	                         keyed hash, so that a listing names nobody
 const (
 	signerFile   = "signer"
+	nextFile     = "signer.new"
 	verifierFile = "verifier"
 	hashFile     = "hash"
 	sealsDir     = "seals"
@@ -40,6 +45,7 @@ const (
 	macLen     = 43 // base64url of 32 bytes
 	maxOrigin  = 200
 	maxKeyFile = 1024
+	maxSigners = 1024 // in one verifier file
 	maxCached  = 4096
 )
 
@@ -48,20 +54,19 @@ const (
 // their own, never inside the ledger's: who can read the ledger can verify it,
 // only who has the keys can read the sealed parts.
 //
-// Destroying the seal key file of a tenant and day shreds what that tenant has
-// in the records of that day; the records still verify. A Keys is safe for
-// concurrent use.
+// [Keys.Destroy] shreds what a tenant has in the records of a day; the records
+// still verify. A Keys is safe for concurrent use.
 type Keys struct {
-	fs       fileSystem
-	dir      string
-	signer   note.Signer
-	verifier string
-	hash     []byte
-	kid      string
+	fs   fileSystem
+	dir  string
+	hash []byte
+	kid  string
 
-	mu    sync.Mutex
-	seals map[string][]byte // by path; each was durable before it got here
-	err   error             // a seal key could not be made durable: none is made again
+	mu        sync.Mutex
+	signer    note.Signer       // changed by the ledger's writer alone
+	verifiers []string          // the last one is the signer's
+	seals     map[string][]byte // by path; each was durable before it got here
+	err       error             // a seal key could not be made durable: none is made again
 }
 
 // CreateKeys makes a key folder (0700, files 0600), durable when it returns.
@@ -104,40 +109,97 @@ func notOrigin(r rune) bool {
 func OpenKeys(dir string) (*Keys, error) { return openKeys(osFS{}, dir) }
 
 func openKeys(fsys fileSystem, dir string) (*Keys, error) {
-	signer, err := readFile(fsys, filepath.Join(dir, signerFile), maxKeyFile)
+	k := &Keys{fs: fsys, dir: dir, seals: map[string][]byte{}}
+	verifiers, err := readFile(fsys, filepath.Join(dir, verifierFile), maxSigners*maxKeyFile)
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := readFile(fsys, filepath.Join(dir, verifierFile), maxKeyFile)
-	if err != nil {
-		return nil, err
-	}
-	k := &Keys{fs: fsys, dir: dir, verifier: strings.TrimSpace(string(verifier)), seals: map[string][]byte{}}
 	if k.hash, err = readKey(fsys, filepath.Join(dir, hashFile), hashMagic); err != nil {
 		return nil, err
 	}
 	k.kid = keyID(k.hash)
-	// The library's errors could quote the key; ours do not.
-	if k.signer, err = note.NewSigner(strings.TrimSpace(string(signer))); err != nil {
-		return nil, fmt.Errorf("%w: key file %s", ErrCorrupt, signerFile)
+	k.verifiers = strings.Fields(string(verifiers))
+	if k.signer, err = k.pair(signerFile, k.verifiers); errors.Is(err, ErrCorrupt) && len(k.verifiers) > 1 {
+		// A crash may have come when the next one was announced and did not sign yet.
+		k.verifiers = k.verifiers[:len(k.verifiers)-1]
+		k.signer, err = k.pair(signerFile, k.verifiers)
 	}
-	v, err := note.NewVerifier(k.verifier)
 	if err != nil {
-		return nil, fmt.Errorf("%w: key file %s", ErrCorrupt, verifierFile)
-	}
-	probe, err := note.Sign(&note.Note{Text: "probe\n"}, k.signer)
-	if err != nil {
-		return nil, fmt.Errorf("%w: key file %s", ErrCorrupt, signerFile)
-	}
-	if _, err := note.Open(probe, note.VerifierList(v)); err != nil {
-		return nil, fmt.Errorf("%w: signer and verifier are no pair", ErrCorrupt)
+		return nil, err
 	}
 	return k, nil
 }
 
+// pair opens a signer that belongs to the last of the verifiers. The library's
+// errors could quote the key; ours do not.
+func (k *Keys) pair(file string, verifiers []string) (note.Signer, error) {
+	raw, err := readFile(k.fs, filepath.Join(k.dir, file), maxKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := note.NewSigner(strings.TrimSpace(string(raw)))
+	vs, verr := openVerifiers(strings.Join(verifiers, "\n"))
+	if err = errors.Join(err, verr); err == nil {
+		var probe []byte
+		if probe, err = note.Sign(&note.Note{Text: "probe\n"}, signer); err == nil {
+			_, err = note.Open(probe, note.VerifierList(vs[len(vs)-1]))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the key files %s and %s are no pair", ErrCorrupt, file, verifierFile)
+	}
+	return signer, nil
+}
+
 // Verifier is the public key of the checkpoints, as a note verifier string
-// ("name+hash+key", golang.org/x/mod/sumdb/note). Give it to auditors.
-func (k *Keys) Verifier() string { return k.verifier }
+// ("name+hash+key", golang.org/x/mod/sumdb/note). Where the signer was replaced
+// it holds one of them a line, the oldest first. Give it to auditors.
+func (k *Keys) Verifier() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return strings.Join(k.verifiers, "\n")
+}
+
+// NewSigner makes the key that is to sign next, durable when it returns, and
+// gives its verifier. It signs nothing before [Ledger.Adopt]; one that was made
+// before and not adopted is gone.
+func (k *Keys) NewSigner() (verifier string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	signer, verifier, err := note.GenerateKey(rand.Reader, k.signer.Name())
+	if err != nil {
+		return "", err
+	}
+	return verifier, freshFile(k.fs, filepath.Join(k.dir, nextFile), []byte(signer+"\n"))
+}
+
+// adopt makes the next signer the one that signs, if it is there. Its verifier
+// is in place before it, so that nothing is ever signed without one.
+func (k *Keys) adopt(verifier string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	verifiers := append(k.verifiers[:len(k.verifiers):len(k.verifiers)], verifier)
+	signer, err := k.pair(nextFile, verifiers)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) {
+		return nil
+	}
+	at := func(name string) string { return filepath.Join(k.dir, name) }
+	if err == nil {
+		err = freshFile(k.fs, at(verifierFile+".new"), []byte(strings.Join(verifiers, "\n")+"\n"))
+	}
+	for _, name := range []string{verifierFile, signerFile} {
+		if err == nil {
+			err = k.fs.Rename(at(name+".new"), at(name))
+		}
+		if err == nil {
+			err = k.fs.SyncDir(k.dir)
+		}
+	}
+	if err == nil {
+		k.verifiers, k.signer = verifiers, signer
+	}
+	return err
+}
 
 // Hash gives the keyed hash of an identifier, "hmac1:<key id>:<base64url>",
 // which stands for it in the clear part of a record. Kind ("person", "claim")
@@ -165,15 +227,24 @@ func splitHash(h string) (kid, mac string, ok bool) {
 }
 
 // sealPath is the file of the seal key; t is a tenant's hash.
-func (k *Keys) sealPath(t, day string) string {
-	_, mac, _ := splitHash(t)
-	return filepath.Join(k.dir, sealsDir, day, mac)
+func (k *Keys) sealPath(t, day string) (string, error) {
+	kid, mac, ok := splitHash(t)
+	if _, err := time.Parse(time.DateOnly, day); err != nil || !ok {
+		return "", fmt.Errorf("%w: not the name of a seal key", ErrCorrupt)
+	}
+	if kid != k.kid {
+		return "", ErrForeignKeys
+	}
+	return filepath.Join(k.dir, sealsDir, day, mac), nil
 }
 
 // sealKey gives the seal key of a tenant and day, and makes it on first use.
 // It is durable before it is returned, so that no record can outlive its key.
 func (k *Keys) sealKey(t, day string) ([]byte, error) {
-	path := k.sealPath(t, day)
+	path, err := k.sealPath(t, day)
+	if err != nil {
+		return nil, err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if key := k.seals[path]; key != nil && k.fs.Exists(path) {
@@ -221,6 +292,60 @@ func (k *Keys) makeSealKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	return readKey(k.fs, path, sealMagic)
+}
+
+// openSeal reads the seal key of a tenant, a keyed hash, and a day.
+func (k *Keys) openSeal(t, day string) ([]byte, error) {
+	path, err := k.sealPath(t, day)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readKey(k.fs, path, sealMagic)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNoKey
+	}
+	return key, err
+}
+
+// SealKeyID gives the id of the seal key of a tenant and day; [ErrNoKey] if
+// there is none. The tenant is a keyed hash, as in a [Seal].
+func (k *Keys) SealKeyID(tenant, day string) (string, error) {
+	key, err := k.openSeal(tenant, day)
+	if err != nil {
+		return "", err
+	}
+	return keyID(key), nil
+}
+
+// Destroy destroys the seal key of a tenant, a keyed hash, and a day, if there is
+// one: what that tenant has in the records of that day can no longer be read. It
+// is durable when it returns. The record that says so must be durable before.
+//
+// The file is overwritten before it is removed. A disk that writes elsewhere
+// (flash, copy on write), a snapshot and a backup may keep the key all the same.
+func (k *Keys) Destroy(tenant, day string) error {
+	path, err := k.sealPath(tenant, day)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.seals, path)
+	if k.fs.Exists(path) {
+		f, err := k.fs.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt(make([]byte, maxKeyFile), 0)
+		if err := errors.Join(err, f.Sync(), f.Close(), k.fs.Remove(path)); err != nil {
+			return err
+		}
+	}
+	err = k.fs.SyncDir(filepath.Dir(path)) // also for what was removed before a crash
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // newKey is the content of a key file: "<magic> <key id> <base64url of 32

@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -202,7 +201,7 @@ func (l *Ledger) open() (rec Recovery, err error) {
 		}
 		l.locks = append(l.locks, c)
 	}
-	v, err := note.NewVerifier(l.keys.verifier)
+	v, err := openVerifiers(l.keys.Verifier())
 	if err != nil {
 		return rec, err
 	}
@@ -210,7 +209,7 @@ func (l *Ledger) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
-	t, err := hashAll(l.fs, l.dir, &l.tree, claim{"the last checkpoint", list([]checkpoint{cp})})
+	t, err := hashAll(l.fs, l.dir, &l.tree, nil, claim{"the last checkpoint", list([]checkpoint{cp})})
 	if err != nil {
 		return rec, err
 	}
@@ -537,6 +536,38 @@ func (l *Ledger) addCheckpoint(cp checkpoint) error {
 	l.cpTime = time.Now()
 	l.signed.Store(&cp)
 	return nil
+}
+
+// ask lets the writer run f between two batches. An error of f fails the ledger.
+func (l *Ledger) ask(f func() error) error {
+	done := make(chan error, 1)
+	run := func() {
+		err := l.Err()
+		if err == nil {
+			if err = f(); err != nil {
+				err = l.fail(err)
+			}
+		}
+		done <- err
+	}
+	select {
+	case l.asks <- run:
+		return <-done
+	case <-l.done:
+		return ErrClosed
+	}
+}
+
+// Adopt lets the key that [Keys.NewSigner] made sign from now on, after a last
+// checkpoint of the one before. The record that names it must be durable. Where
+// it is not there, or signs already, nothing is done: see [Keys.Verifier].
+func (l *Ledger) Adopt(verifier string) error {
+	return l.ask(func() error {
+		if err := l.checkpoint(); err != nil {
+			return err
+		}
+		return l.keys.adopt(verifier)
+	})
 }
 
 // Close takes no more records, waits until those that wait are durable, signs

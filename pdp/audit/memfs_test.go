@@ -31,8 +31,15 @@ type memFS struct {
 }
 
 type memOp struct {
-	from, to string // from is "" but for a rename
-	node     *memNode
+	from, to string   // from is "" but for a rename and a removal
+	node     *memNode // nil for a removal
+}
+
+func (op memOp) apply(names map[string]*memNode) {
+	delete(names, op.from)
+	if op.node != nil {
+		names[op.to] = op.node
+	}
 }
 
 type memNode struct {
@@ -79,8 +86,7 @@ func (m *memFS) OpenFile(name string, flag int, _ fs.FileMode) (file, error) {
 }
 
 func (m *memFS) add(op memOp) {
-	delete(m.current, op.from)
-	m.current[op.to] = op.node
+	op.apply(m.current)
 	m.pending = append(m.pending, op)
 }
 
@@ -122,6 +128,19 @@ func (m *memFS) Rename(from, to string) error {
 	return nil
 }
 
+func (m *memFS) Remove(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.current[name] == nil {
+		return pathErr("remove", name, fs.ErrNotExist)
+	}
+	if err := m.op("remove", name); err != nil {
+		return err
+	}
+	m.add(memOp{name, name, nil})
+	return nil
+}
+
 func (m *memFS) Exists(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -137,8 +156,7 @@ func (m *memFS) SyncDir(name string) error {
 	rest := m.pending[:0:0]
 	for _, op := range m.pending {
 		if filepath.Dir(op.to) == name {
-			delete(m.durable, op.from)
-			m.durable[op.to] = op.node
+			op.apply(m.durable)
 		} else {
 			rest = append(rest, op)
 		}
@@ -267,8 +285,7 @@ func (m *memFS) cut(r *rand.Rand) *memFS {
 	entries := maps.Clone(m.durable)
 	for _, op := range m.pending {
 		if survives() {
-			delete(entries, op.from)
-			entries[op.to] = op.node
+			op.apply(entries)
 		}
 	}
 	out := newMemFS()

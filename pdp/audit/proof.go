@@ -31,7 +31,7 @@ type Checkpoint struct {
 // OpenCheckpoint checks a signed checkpoint with the ledger's public key.
 // Signatures of others, such as a witness's, may stand in it.
 func OpenCheckpoint(msg []byte, verifier string) (Checkpoint, error) {
-	v, err := newVerifier(verifier)
+	v, err := openVerifiers(verifier)
 	if err != nil {
 		return Checkpoint{}, err
 	}

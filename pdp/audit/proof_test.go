@@ -76,7 +76,7 @@ func TestProofs(t *testing.T) {
 	smallSegments(t, 8)
 	n := 21 // two full segments and a part of a third
 	m, k, all, bodies := checkpointsOf(t, n)
-	r, err := openReader(m, memLedger, k.verifier)
+	r, err := openReader(m, memLedger, k.Verifier())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,15 +95,15 @@ func TestProofs(t *testing.T) {
 			if err != nil {
 				t.Fatalf("record %d at %d: %v", seq, size, err)
 			}
-			if got, at, err := CheckProof(proof, bodies[seq], k.verifier); err != nil || got != uint64(seq) || at.Size != uint64(size) || at.Root != cp.root {
+			if got, at, err := CheckProof(proof, bodies[seq], k.Verifier()); err != nil || got != uint64(seq) || at.Size != uint64(size) || at.Root != cp.root {
 				t.Fatalf("record %d at %d: %d, %v, %v", seq, size, got, at, err)
 			}
 			other := (seq + 1) % n
-			if _, _, err := CheckProof(proof, bodies[other], k.verifier); !errors.Is(err, ErrNotProven) {
+			if _, _, err := CheckProof(proof, bodies[other], k.Verifier()); !errors.Is(err, ErrNotProven) {
 				t.Fatalf("record %d by the proof of %d: %v", other, seq, err)
 			}
 			moved := bytes.Replace(proof, fmt.Appendf(nil, "index %d\n", seq), fmt.Appendf(nil, "index %d\n", other), 1)
-			if _, _, err := CheckProof(moved, bodies[seq], k.verifier); !errors.Is(err, ErrNotProven) {
+			if _, _, err := CheckProof(moved, bodies[seq], k.Verifier()); !errors.Is(err, ErrNotProven) {
 				t.Fatalf("record %d as %d: %v", seq, other, err)
 			}
 		}
@@ -153,7 +153,7 @@ func TestProofs(t *testing.T) {
 
 func TestProofOfEmpty(t *testing.T) {
 	_, k, all, _ := checkpointsOf(t, 0)
-	zero, err := OpenCheckpoint(all[0].note, k.verifier)
+	zero, err := OpenCheckpoint(all[0].note, k.Verifier())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestProofOfEmpty(t *testing.T) {
 func TestProofText(t *testing.T) {
 	smallSegments(t, 8)
 	m, k, all, bodies := checkpointsOf(t, 11)
-	r, _ := openReader(m, memLedger, k.verifier)
+	r, _ := openReader(m, memLedger, k.Verifier())
 	proof, err := r.Prove(6, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestProofText(t *testing.T) {
 		t.Fatalf("%s", proof)
 	}
 	extra := strings.Join(lines[:1], "") + "extra Zm9v\n" + strings.Join(lines[1:], "")
-	if _, _, err := CheckProof([]byte(extra), bodies[6], k.verifier); err != nil {
+	if _, _, err := CheckProof([]byte(extra), bodies[6], k.Verifier()); err != nil {
 		t.Errorf("with extra data: %v", err)
 	}
 	text := string(proof)
@@ -198,7 +198,7 @@ func TestProofText(t *testing.T) {
 		"no end":     strings.Join(lines[:6], ""),
 		"too large":  strings.Replace(text, "index 6", "index 9223372036854775808", 1),
 	} {
-		if _, _, err := CheckProof([]byte(bad), bodies[6], k.verifier); !errors.Is(err, ErrProof) {
+		if _, _, err := CheckProof([]byte(bad), bodies[6], k.Verifier()); !errors.Is(err, ErrProof) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -206,12 +206,12 @@ func TestProofText(t *testing.T) {
 		"hash left out": strings.Replace(text, lines[2], "", 1), "hash twice": strings.Replace(text, lines[2], lines[2]+lines[2], 1),
 		"swapped": strings.Replace(text, lines[2]+lines[3], lines[3]+lines[2], 1),
 	} {
-		if _, _, err := CheckProof([]byte(bad), bodies[6], k.verifier); !errors.Is(err, ErrNotProven) {
+		if _, _, err := CheckProof([]byte(bad), bodies[6], k.Verifier()); !errors.Is(err, ErrNotProven) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	_, foreign, _, _ := checkpointsOf(t, 0)
-	if _, _, err := CheckProof(proof, bodies[6], foreign.verifier); !errors.Is(err, ErrCorrupt) {
+	if _, _, err := CheckProof(proof, bodies[6], foreign.Verifier()); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("another key: %v", err)
 	}
 	if _, _, err := CheckProof(proof, bodies[6], "x"); err == nil {
@@ -223,8 +223,8 @@ func TestProofText(t *testing.T) {
 	// A cosigned checkpoint serves as well.
 	signer, _, _ := note.GenerateKey(bytes.NewReader(make([]byte, 64)), "witness.example")
 	w, _ := note.NewSigner(signer)
-	v, _ := newVerifier(k.verifier)
-	n, err := note.Open(all[9].note, note.VerifierList(v))
+	v, _ := openVerifiers(k.Verifier())
+	n, err := note.Open(all[9].note, note.VerifierList(v...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,10 +235,10 @@ func TestProofText(t *testing.T) {
 	if proof, err = r.Prove(6, cosigned); err != nil || !bytes.HasSuffix(proof, cosigned) {
 		t.Fatal(err)
 	}
-	if _, cp, err := CheckProof(proof, bodies[6], k.verifier); err != nil || cp.Size != 9 {
+	if _, cp, err := CheckProof(proof, bodies[6], k.Verifier()); err != nil || cp.Size != 9 {
 		t.Error(cp, err)
 	}
-	if rep, err := verify(m, memLedger, k.verifier, cosigned); err != nil || rep.AnchorSize != 9 {
+	if rep, err := verify(m, memLedger, k.Verifier(), cosigned); err != nil || rep.AnchorSize != 9 {
 		t.Error(rep, err)
 	}
 }
@@ -263,7 +263,7 @@ func TestProofOfAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ := openReader(m, memLedger, k.verifier)
+	r, _ := openReader(m, memLedger, k.Verifier())
 	for _, cp := range []checkpoint{fork, longer} {
 		if _, err := r.Prove(3, cp.note); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("a proof under it: %v", err)
@@ -313,7 +313,7 @@ func (r readFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) 
 func TestConsistencyReadsLittle(t *testing.T) {
 	smallSegments(t, 8)
 	m, k, all, _ := checkpointsOf(t, 75)
-	r, err := openReader(m, memLedger, k.verifier)
+	r, err := openReader(m, memLedger, k.Verifier())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -410,6 +410,6 @@ func FuzzProof(f *testing.F) {
 		if c, err := ParseConsistency(b); err == nil && !bytes.Equal(c.Text(), b) {
 			t.Errorf("%q", b)
 		}
-		CheckProof(b, bodies[0], k.verifier)
+		CheckProof(b, bodies[0], k.Verifier())
 	})
 }

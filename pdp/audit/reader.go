@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -67,7 +66,7 @@ func first(seq uint64, some iter.Seq2[Entry, error]) (Entry, error) {
 type Reader struct {
 	fs  fileSystem
 	dir string
-	v   note.Verifier
+	v   verifiers
 	cp  checkpoint
 }
 
@@ -76,7 +75,7 @@ type Reader struct {
 func OpenReader(dir, verifier string) (*Reader, error) { return openReader(osFS{}, dir, verifier) }
 
 func openReader(fsys fileSystem, dir, verifier string) (*Reader, error) {
-	v, err := newVerifier(verifier)
+	v, err := openVerifiers(verifier)
 	if err != nil {
 		return nil, err
 	}
@@ -94,14 +93,6 @@ func openReader(fsys fileSystem, dir, verifier string) (*Reader, error) {
 
 // ErrVerifier: the text is not a ledger's public key.
 var ErrVerifier = errors.New("audit: not a verifier key")
-
-func newVerifier(verifier string) (note.Verifier, error) {
-	v, err := note.NewVerifier(verifier)
-	if err != nil {
-		return nil, ErrVerifier
-	}
-	return v, nil
-}
 
 // All gives every record, in order. Damage is a [*CorruptError]; after it, All
 // ends.
@@ -156,7 +147,7 @@ func Verify(dir, verifier string, outside ...[]byte) (Report, error) {
 }
 
 func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Report, err error) {
-	v, err := newVerifier(verifier)
+	v, err := openVerifiers(verifier)
 	if err != nil {
 		return rep, err
 	}
@@ -180,15 +171,16 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 		return rep, err
 	}
 	cps := newCheckpoints(f, 0, size, v)
+	signers := succession{named: map[uint32]uint32{}}
 	own := func() (checkpoint, error) {
-		cp, err := cps.next()
+		cp, err := signers.next(cps)
 		if errors.Is(err, errTorn) {
 			err = io.EOF
 		}
 		return cp, err
 	}
 	var tr tree
-	_, err = hashAll(fsys, dir, &tr, claim{"a checkpoint", own}, claim{"the outside checkpoint", list(anchors)})
+	_, err = hashAll(fsys, dir, &tr, signers.record, claim{"a checkpoint", own}, claim{"the outside checkpoint", list(anchors)})
 	if err == nil && !cps.any {
 		err = cps.corrupt("no checkpoint")
 	}
@@ -217,8 +209,9 @@ func list(cps []checkpoint) func() (checkpoint, error) {
 	}
 }
 
-// hashAll reads all records into the tree, and holds every claim against it.
-func hashAll(fsys fileSystem, dir string, tr *tree, claims ...claim) (tail, error) {
+// hashAll reads all records into the tree, holds every claim against it, and
+// shows each to see, if there is one.
+func hashAll(fsys fileSystem, dir string, tr *tree, see func(frame), claims ...claim) (tail, error) {
 	stated := make([]*checkpoint, len(claims)) // the next of each claim, nil after its last
 	advance := func(i int) error {
 		cp, err := claims[i].next()
@@ -250,6 +243,9 @@ func hashAll(fsys fileSystem, dir string, tr *tree, claims ...claim) (tail, erro
 	}
 	t, err := scan(fsys, dir, 0, func(f frame) error {
 		tr.push(tlog.RecordHash(f.body))
+		if see != nil {
+			see(f)
+		}
 		return check()
 	})
 	for i, cp := range stated {
@@ -265,7 +261,7 @@ const anchorName = "outside checkpoint"
 
 // openAnchor opens a checkpoint from outside. One of another key and the same
 // name is of another ledger that goes by this one's name.
-func openAnchor(msg []byte, v note.Verifier) (checkpoint, error) {
+func openAnchor(msg []byte, v verifiers) (checkpoint, error) {
 	cp, err := openCheckpoint(msg, v)
 	switch {
 	case err == nil:
@@ -282,42 +278,28 @@ func openAnchor(msg []byte, v note.Verifier) (checkpoint, error) {
 // writer is held up for that signature only. Unpacked, it is a ledger that
 // [OpenReader] and [Verify] read with the public key; keys are not in it.
 func (l *Ledger) CopyTo(w io.Writer) error {
-	type state struct {
-		size, segment  uint64
-		segOff, cpsOff int64
-		err            error
-	}
-	got := make(chan state, 1)
-	ask := func() {
-		s := state{err: l.Err()}
-		if s.err == nil {
-			if err := l.checkpoint(); err != nil {
-				s.err = l.fail(err)
-			}
-		}
-		s.size, s.segment, s.segOff, s.cpsOff = l.tree.n, l.segment, l.segOff, l.cpOff
-		got <- s
-	}
-	select {
-	case l.asks <- ask:
-	case <-l.done:
-		return ErrClosed
-	}
-	s := <-got
-	if s.err != nil {
-		return s.err
+	var size, segment uint64
+	var segOff, cpsOff int64
+	err := l.ask(func() error {
+		size, segment, segOff = l.tree.n, l.segment, l.segOff
+		err := l.checkpoint()
+		cpsOff = l.cpOff
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	tw := tar.NewWriter(w)
-	for first := uint64(0); first < s.size; first += segmentSize {
+	for first := uint64(0); first < size; first += segmentSize {
 		n := int64(-1)
-		if first == s.segment {
-			n = s.segOff
+		if first == segment {
+			n = segOff
 		}
 		if err := l.copyFile(tw, segmentName(first), n); err != nil {
 			return err
 		}
 	}
-	if err := l.copyFile(tw, checkpointsFile, s.cpsOff); err != nil {
+	if err := l.copyFile(tw, checkpointsFile, cpsOff); err != nil {
 		return err
 	}
 	return tw.Close()

@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -95,6 +94,22 @@ type Entry struct {
 	sealed []sealedPart
 }
 
+// Seal names a seal key.
+type Seal struct {
+	Tenant string // keyed hash of the tenant: Hash("tenant", "", name)
+	Day    string // UTC
+	Key    string // its id
+}
+
+// Seals names the seal keys of the entry's parts, in their order.
+func (e Entry) Seals() []Seal {
+	out := make([]Seal, len(e.sealed))
+	for i, s := range e.sealed {
+		out[i] = Seal{s.T, s.Day, s.Key}
+	}
+	return out
+}
+
 // ID is the entry's id for people, as [ID] gives it.
 func (e Entry) ID() string { return ID(e.Seq) }
 
@@ -122,8 +137,9 @@ var (
 	ErrTooLarge = errors.New("audit: record is larger than 60 KiB")
 	// ErrInvalid: the record is not well formed. Nothing was queued.
 	ErrInvalid = errors.New("audit: invalid record")
-	// ErrShredded: the seal key of a part was destroyed.
-	ErrShredded = errors.New("audit: shredded")
+	// ErrNoKey: a key is not in the key folder. Whether that of a part was
+	// destroyed on purpose or lost, the ledger's change records say.
+	ErrNoKey = errors.New("audit: the key is not in the key folder")
 	// ErrCorrupt: a sealed part, a body or a key file is not what was written.
 	ErrCorrupt = errors.New("audit: corrupt")
 	// ErrForeignKeys: the part was sealed under another key folder.
@@ -293,18 +309,18 @@ func (b body) aad(i int, s sealedPart) []byte {
 // Unseal opens the parts of an entry, in their order.
 //
 // Where the seal key of a part is gone, that part is left out, the others are
-// still returned, and the error is [ErrShredded]. [ErrCorrupt] means that a
+// still returned, and the error is [ErrNoKey]. [ErrCorrupt] means that a
 // part does not open although its key is there, or is bound to another record;
 // [ErrForeignKeys] that it belongs to another key folder. With these, and with
 // a key file that cannot be read, nothing is returned.
 func (k *Keys) Unseal(e Entry) ([]Part, error) {
 	b := body{V: version, Kind: e.Kind, Time: e.Time, Clear: e.Clear, Sealed: e.sealed}
 	parts := make([]Part, 0, len(e.sealed))
-	var shredded error
+	var gone error
 	for i, s := range e.sealed {
 		p, err := k.unseal(b, i, s)
-		if errors.Is(err, ErrShredded) {
-			shredded = err
+		if errors.Is(err, ErrNoKey) {
+			gone = err
 			continue
 		}
 		if err != nil {
@@ -312,33 +328,20 @@ func (k *Keys) Unseal(e Entry) ([]Part, error) {
 		}
 		parts = append(parts, p)
 	}
-	return parts, shredded
+	return parts, gone
 }
 
 func (k *Keys) unseal(b body, i int, s sealedPart) (Part, error) {
-	kid, _, ok := splitHash(s.T)
-	if !ok || s.Day != dayOf(b.Time) {
-		return Part{}, ErrCorrupt
-	}
-	if kid != k.kid {
-		return Part{}, ErrForeignKeys
-	}
-	key, err := readKey(k.fs, k.sealPath(s.T, s.Day), sealMagic)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Part{}, ErrShredded
-	}
+	key, err := k.openSeal(s.T, s.Day)
 	if err != nil {
 		return Part{}, err
 	}
-	if keyID(key) != s.Key { // destroyed, and a new one made later that day
-		return Part{}, ErrShredded
+	if keyID(key) != s.Key { // a new one was made later that day
+		return Part{}, ErrNoKey
 	}
 	salt, err := b64.DecodeString(s.Salt)
-	if err != nil {
-		return Part{}, ErrCorrupt
-	}
-	ct, err := b64.DecodeString(s.CT)
-	if err != nil {
+	ct, err2 := b64.DecodeString(s.CT)
+	if err != nil || err2 != nil {
 		return Part{}, ErrCorrupt
 	}
 	aead, err := recordAEAD(key, salt)

@@ -81,11 +81,11 @@ func TestEveryBit(t *testing.T) {
 		total += len(data)
 		for bit := 0; bit < len(data)*8; bit += step {
 			data[bit/8] ^= 1 << (bit % 8)
-			if rep, err := verify(m, memLedger, k.verifier); err == nil {
+			if rep, err := verify(m, memLedger, k.Verifier()); err == nil {
 				t.Errorf("bit %d of %s: %+v", bit, name, rep)
 			}
 			if bit%61 == 0 {
-				if err := refused(m, k.verifier); err != nil {
+				if err := refused(m, k.Verifier()); err != nil {
 					t.Errorf("bit %d of %s: %v", bit, name, err)
 				}
 			}
@@ -93,7 +93,7 @@ func TestEveryBit(t *testing.T) {
 			flips++
 		}
 	}
-	if _, err := verify(m, memLedger, k.verifier); err != nil {
+	if _, err := verify(m, memLedger, k.Verifier()); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d flips in %d bytes", flips, total)
@@ -180,10 +180,10 @@ func TestTornTail(t *testing.T) {
 		m := crash.clone()
 		n := m.seg(0)
 		n.data = n.data[:whole-cut]
-		if rep, err := verify(m, memLedger, k.verifier); err != nil || rep.Records != 3 || rep.Tail != 2 {
+		if rep, err := verify(m, memLedger, k.Verifier()); err != nil || rep.Records != 3 || rep.Tail != 2 {
 			t.Fatalf("cut %d: a reader says %+v, %v", cut, rep, err)
 		}
-		r, err := openReader(m, memLedger, k.verifier)
+		r, err := openReader(m, memLedger, k.Verifier())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func TestTornTail(t *testing.T) {
 			t.Fatal(seq, err)
 		}
 		l.Close()
-		if rep, err := verify(m, memLedger, k.verifier); err != nil || rep.Records != 4 || rep.Tail != 0 {
+		if rep, err := verify(m, memLedger, k.Verifier()); err != nil || rep.Records != 4 || rep.Tail != 0 {
 			t.Fatal(rep, err)
 		}
 	}
@@ -212,7 +212,7 @@ func TestTornTail(t *testing.T) {
 	for cut := 1; cut < len(m.cps().data)/3; cut++ {
 		m := m.clone()
 		m.cps().data = m.cps().data[:len(m.cps().data)-cut]
-		if _, err := verify(m, memLedger, k.verifier); err != nil {
+		if _, err := verify(m, memLedger, k.Verifier()); err != nil {
 			t.Fatalf("checkpoint cut by %d: %v", cut, err)
 		}
 		if err := checkAcked(m, nil); err != nil {
@@ -311,15 +311,15 @@ func TestTamper(t *testing.T) {
 	} {
 		c := m.clone()
 		attack(c)
-		if err := refused(c, k.verifier); err != nil {
+		if err := refused(c, k.Verifier()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := verify(m, memLedger, k.verifier); err != nil {
+	if _, err := verify(m, memLedger, k.Verifier()); err != nil {
 		t.Error(err)
 	}
 	var corrupt *CorruptError
-	if _, err := openReader(deletedCheckpoints(m), memLedger, k.verifier); !errors.As(err, &corrupt) || corrupt.Segment != checkpointsFile {
+	if _, err := openReader(deletedCheckpoints(m), memLedger, k.Verifier()); !errors.As(err, &corrupt) || corrupt.Segment != checkpointsFile {
 		t.Errorf("a reader without checkpoints: %v", err)
 	}
 	// Without records either it is no ledger at all.
@@ -327,7 +327,7 @@ func TestTamper(t *testing.T) {
 	for _, n := range []uint64{0, 4, 8, 12} {
 		delete(c.current, filepath.Join(memLedger, segmentName(n)))
 	}
-	if _, err := verify(c, memLedger, k.verifier); err == nil || errors.Is(err, ErrCorrupt) {
+	if _, err := verify(c, memLedger, k.Verifier()); err == nil || errors.Is(err, ErrCorrupt) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
@@ -353,15 +353,15 @@ func TestAnchor(t *testing.T) {
 	l.Close()
 	anchor := l.Checkpoint() // at 13
 	for _, a := range [][]byte{old, anchor} {
-		if rep, err := verify(m, memLedger, k.verifier, a); err != nil || !rep.Anchored || rep.Records != 13 {
+		if rep, err := verify(m, memLedger, k.Verifier(), a); err != nil || !rep.Anchored || rep.Records != 13 {
 			t.Fatal(rep, err)
 		}
 	}
 	// Rolled back to an earlier state, whole and signed.
-	if rep, err := verify(before, memLedger, k.verifier); err != nil || rep.Anchored {
+	if rep, err := verify(before, memLedger, k.Verifier()); err != nil || rep.Anchored {
 		t.Fatal(rep, err)
 	}
-	if _, err := verify(before, memLedger, k.verifier, anchor); !errors.Is(err, ErrCorrupt) {
+	if _, err := verify(before, memLedger, k.Verifier(), anchor); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("rolled back: %v", err)
 	}
 	// Rewritten from there, and longer.
@@ -371,11 +371,11 @@ func TestAnchor(t *testing.T) {
 	}
 	appendN(t, l, 7, 11)
 	l.Close()
-	if _, err := verify(before, memLedger, k.verifier, old); err != nil {
+	if _, err := verify(before, memLedger, k.Verifier(), old); err != nil {
 		t.Errorf("an anchor before the fork: %v", err)
 	}
 	var corrupt *CorruptError
-	if _, err := verify(before, memLedger, k.verifier, anchor); !errors.As(err, &corrupt) || corrupt.Seq != 13 {
+	if _, err := verify(before, memLedger, k.Verifier(), anchor); !errors.As(err, &corrupt) || corrupt.Seq != 13 {
 		t.Errorf("rewritten: %v", err)
 	}
 	// An anchor that the key did not sign says nothing about the ledger.
@@ -385,22 +385,22 @@ func TestAnchor(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range [][]byte{nil, {}, []byte("x"), bytes.Replace(anchor, []byte("ward.ex"), []byte("ware.ex"), 2)} {
-		if _, err := verify(m, memLedger, k.verifier, a); err == nil || errors.Is(err, ErrCorrupt) {
+		if _, err := verify(m, memLedger, k.Verifier(), a); err == nil || errors.Is(err, ErrCorrupt) {
 			t.Errorf("anchor %q: %v", a, err)
 		}
 	}
 	// But one under the ledger's own name says that there are two.
 	for _, a := range [][]byte{foreign.note, bytes.Replace(anchor, []byte("13"), []byte("12"), 1)} {
-		if _, err := verify(m, memLedger, k.verifier, a); !errors.As(err, &corrupt) || corrupt.Segment != anchorName {
+		if _, err := verify(m, memLedger, k.Verifier(), a); !errors.As(err, &corrupt) || corrupt.Segment != anchorName {
 			t.Errorf("anchor %q: %v", a, err)
 		}
 	}
 	// Any number of them, in any order: each is compared.
-	if rep, err := verify(m, memLedger, k.verifier, anchor, old, old); err != nil || rep.AnchorSize != 13 {
+	if rep, err := verify(m, memLedger, k.Verifier(), anchor, old, old); err != nil || rep.AnchorSize != 13 {
 		t.Error(rep, err)
 	}
 	for _, as := range [][][]byte{{old, anchor}, {anchor, old}} {
-		if _, err := verify(before, memLedger, k.verifier, as...); !errors.As(err, &corrupt) || corrupt.Seq != 13 {
+		if _, err := verify(before, memLedger, k.Verifier(), as...); !errors.As(err, &corrupt) || corrupt.Seq != 13 {
 			t.Errorf("rewritten, two anchors: %v", err)
 		}
 	}
@@ -424,7 +424,7 @@ func TestCorruptNotTorn(t *testing.T) {
 		for _, at := range []int{0, 3, 5, 9, headerSize, len(f) - 1} {
 			c := crash.clone()
 			c.seg(0).data[off+at] ^= 0x40
-			if err := refused(c, k.verifier); err != nil {
+			if err := refused(c, k.Verifier()); err != nil {
 				t.Errorf("record %d, byte %d: %v", i, at, err)
 			}
 		}

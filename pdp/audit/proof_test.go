@@ -413,3 +413,30 @@ func FuzzProof(f *testing.F) {
 		CheckProof(b, bodies[0], k.Verifier())
 	})
 }
+
+// TestCheckpointTexts: what the ledger's key signed is a checkpoint only in its
+// one form.
+func TestCheckpointTexts(t *testing.T) {
+	_, k, all, _ := checkpointsOf(t, 1)
+	root := all[1].root.String()
+	loosened := root[:42] + loose(root[42]) + "="
+	for _, text := range []string{
+		"ward.example/audit/test\n1\n", "ward.example/audit/other\n1\n" + root + "\n", "ward.example/audit/test\n1\n" + root + "\nmore\n",
+		"ward.example/audit/test\n01\n" + root + "\n", "ward.example/audit/test\n-1\n" + root + "\n", "ward.example/audit/test\n1\nx\n",
+		"ward.example/audit/test\n1\n" + loosened + "\n",
+	} {
+		msg, err := note.Sign(&note.Note{Text: text}, k.signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cp, err := OpenCheckpoint(msg, k.verifier); err == nil {
+			t.Errorf("%q: %+v", text, cp)
+		}
+	}
+	if cp, err := OpenCheckpoint(all[1].note, k.verifier); err != nil || cp.Size != 1 {
+		t.Error(cp, err)
+	}
+	if _, err := Verify(t.TempDir(), "x"); !errors.Is(err, ErrVerifier) {
+		t.Error(err)
+	}
+}

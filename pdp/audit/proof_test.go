@@ -429,11 +429,11 @@ func TestCheckpointTexts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cp, err := OpenCheckpoint(msg, k.verifier); err == nil {
+		if cp, err := OpenCheckpoint(msg, k.Verifier()); err == nil {
 			t.Errorf("%q: %+v", text, cp)
 		}
 	}
-	if cp, err := OpenCheckpoint(all[1].note, k.verifier); err != nil || cp.Size != 1 {
+	if cp, err := OpenCheckpoint(all[1].note, k.Verifier()); err != nil || cp.Size != 1 {
 		t.Error(cp, err)
 	}
 	if _, err := Verify(t.TempDir(), "x"); !errors.Is(err, ErrVerifier) {

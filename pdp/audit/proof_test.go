@@ -369,6 +369,9 @@ func TestProofsBesideWriter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if r.cp.size == 0 { // nothing is signed yet
+			continue
+		}
 		seq := rand.Uint64N(r.cp.size)
 		e, err := r.Entry(seq)
 		if err != nil {

@@ -60,26 +60,10 @@ func writeCopy(t *tar.Writer, h *Handler, store io.Reader, size int64, covered u
 	if err := part(t, copyStore, size, store); err != nil {
 		return err
 	}
-	pr, pw := io.Pipe()
-	defer pr.Close()
-	go func() { _ = pw.CloseWithError(h.Ledger.CopyTo(pw)) }()
-	in := tar.NewReader(pr)
-	for {
-		head, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			// Read on to the writer's own end, which carries its error.
-			if _, err := io.Copy(io.Discard, pr); err != nil {
-				return err
-			}
-			return t.Close()
-		}
-		if err != nil {
-			return err
-		}
-		if err := part(t, copyLedger+head.Name, head.Size, in); err != nil {
-			return err
-		}
-	}
+	err := h.Ledger.CopyTo(func(name string, size int64, content io.Reader) error {
+		return part(t, copyLedger+name, size, content)
+	})
+	return errors.Join(err, t.Close())
 }
 
 func part(t *tar.Writer, name string, size int64, from io.Reader) error {

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"archive/tar"
 	"cmp"
 	"errors"
 	"fmt"
@@ -273,11 +272,11 @@ func openAnchor(msg []byte, v verifiers) (checkpoint, error) {
 	return cp, err
 }
 
-// CopyTo writes a tar of the ledger as it is durable now: the segments, and the
-// checkpoints up to one that covers exactly them, signed for the purpose. The
-// writer is held up for that signature only. Unpacked, it is a ledger that
-// [OpenReader] and [Verify] read with the public key; keys are not in it.
-func (l *Ledger) CopyTo(w io.Writer) error {
+// CopyTo gives the files of the ledger as it is durable now: the segments, and
+// the checkpoints up to one that covers exactly them, signed for the purpose. The
+// writer is held up for that signature only. Put into a folder, they are a ledger
+// that [OpenReader] and [Verify] read with the public key; keys are not among them.
+func (l *Ledger) CopyTo(add func(name string, size int64, content io.Reader) error) error {
 	var size, segment uint64
 	var segOff, cpsOff int64
 	err := l.ask(func() error {
@@ -286,40 +285,31 @@ func (l *Ledger) CopyTo(w io.Writer) error {
 		cpsOff = l.cpOff
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	tw := tar.NewWriter(w)
-	for first := uint64(0); first < size; first += segmentSize {
+	for first := uint64(0); first < size && err == nil; first += segmentSize {
 		n := int64(-1)
 		if first == segment {
 			n = segOff
 		}
-		if err := l.copyFile(tw, segmentName(first), n); err != nil {
-			return err
-		}
+		err = l.copyFile(segmentName(first), n, add)
 	}
-	if err := l.copyFile(tw, checkpointsFile, cpsOff); err != nil {
-		return err
+	if err == nil {
+		err = l.copyFile(checkpointsFile, cpsOff, add)
 	}
-	return tw.Close()
+	return err
 }
 
-// copyFile adds the first n bytes of a file, or all of it if n is negative.
-func (l *Ledger) copyFile(tw *tar.Writer, name string, n int64) error {
+// copyFile gives the first n bytes of a file, or all of it if n is negative.
+func (l *Ledger) copyFile(name string, n int64, add func(string, int64, io.Reader) error) error {
 	f, err := l.fs.OpenFile(filepath.Join(l.dir, name), os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	if n < 0 {
-		if n, err = f.Size(); err != nil {
-			return err
-		}
+		n, err = f.Size()
 	}
-	if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: n, Format: tar.FormatPAX}); err != nil {
+	if err != nil {
 		return err
 	}
-	_, err = io.Copy(tw, io.NewSectionReader(f, 0, n))
-	return err
+	return add(name, n, io.NewSectionReader(f, 0, n))
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/ward-authz/ward/pdp"
 	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
 )
 
 func newAuditCommand(a *app) *cobra.Command {
@@ -23,7 +25,8 @@ func newAuditCommand(a *app) *cobra.Command {
 		"  ward audit find --person Person:leo\n  ward audit verify --anchor checkpoint.txt",
 		newAuditShowCommand(a), newAuditFindCommand(a), newAuditVerifyCommand(a),
 		newAuditProveCommand(a), newAuditConsistencyCommand(a),
-		newAuditKeysCommand(a), newAuditShredCommand(a), newAuditRotateCommand(a))
+		newAuditKeysCommand(a), newAuditShredCommand(a), newAuditRotateCommand(a),
+		newAuditExportCommand(a), newAuditTailCommand(a))
 }
 
 func parseRecord(s string) (uint64, error) {
@@ -41,7 +44,8 @@ type shownPart struct {
 }
 
 func newAuditShowCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	files := &evidenceFiles{}
+	c := &cobra.Command{
 		Use:   "show RECORD",
 		Short: "Show what a record holds",
 		Long: `Shows the clear part of a record and, with the keys, the sealed one. Beside a
@@ -55,7 +59,7 @@ shown.`,
 			if err != nil {
 				return err
 			}
-			e, err := a.openEvidence(cmd.Context(), false)
+			e, err := a.openEvidence(cmd.Context(), files, false)
 			if err != nil {
 				return err
 			}
@@ -116,11 +120,13 @@ shown.`,
 			return err
 		},
 	}
+	files.add(c)
+	return c
 }
 
 // goneCode is the exit code for a record whose key is gone.
 func goneCode(s pdp.KeyStatus) int {
-	if s == pdp.KeyShredded || s == pdp.KeyLost {
+	if s != pdp.KeyMissing {
 		return exitIndeterminate
 	}
 	return exitIntegrity
@@ -149,17 +155,30 @@ func lineRows(w io.Writer, l pdp.Line) {
 
 func newAuditFindCommand(a *app) *cobra.Command {
 	var q admin.Find
+	var files evidenceFiles
 	var code, from, to, zone string
 	c := &cobra.Command{
 		Use:   "find",
 		Short: "Find records by what they are about",
 		Long: `Finds records by identifiers, which the ledger holds as keyed hashes only, and
-lists what everybody may read of them, the latest last.`,
-		Example: `  ward audit find --person Person:leo --from 2026-01-01
+lists them with what the keys open: who asked for what, under which grant, and who
+approved that; the latest last. The read is decided and recorded.
+
+With --ledger and --keys it reads the files instead, beside a server or without
+one; nothing of that read is on record. --store tells who approved a grant, and
+lets --subject name a type of the catalogue.
+
+-o csv has one line an answer, with the columns record, time, kind, caller,
+subject, action, resource, decision, code, enforced, policies, grant, emergency,
+approved, revision, set; several values in one are separated by spaces. A cell that
+a spreadsheet would take for a formula begins with an apostrophe.`,
+		Example: `  ward audit find --person Person:leo --from 2026-03-01 --to 2026-03-31 -o csv
   ward audit find --subject user:dana --action claim.view --code no_standing
-  ward audit find --emergency e-qb3k7fh2mdx5ta4z
-  ward audit find --kind change -o ndjson`,
-		Args: cobra.NoArgs,
+  ward audit find --resource claim:c1 --decision deny --policy guard.sensitive
+  ward audit find --kind change -o ndjson
+  ward audit find --person Person:leo --ledger ledger --keys keys --store store.db`,
+		Args:        cobra.NoArgs,
+		Annotations: map[string]string{"csv": "yes"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Code = authz.Code(code)
 			switch audit.Kind(q.Kind) {
@@ -181,27 +200,23 @@ lists what everybody may read of them, the latest last.`,
 			if from != "" && to != "" && !time.Time(q.From).Before(time.Time(q.To)) {
 				return reversed()
 			}
-			c, err := a.client(cmd.Context())
+			got, err := a.find(cmd, &files, &q)
 			if err != nil {
-				return err
-			}
-			var got admin.Found
-			if err := c.Post(cmd.Context(), "/v1/audit/find", q, &got); err != nil {
 				return err
 			}
 			if got.Truncated {
 				a.say("there are earlier ones: narrow the search, or raise --limit")
 			}
-			return a.show(got.Records, func(w io.Writer) {
-				for _, l := range got.Records {
-					writeLine(w, l)
-				}
-			})
+			return a.showLines(got.Records)
 		},
 	}
+	files.add(c)
 	f := c.Flags()
 	f.StringVar(&q.Subject, "subject", "", "`who` acted, such as user:dana")
 	f.StringVar(&q.Person, "person", "", "`who` it is about, such as Person:leo")
+	f.StringVar(&q.Resource, "resource", "", "`what` was asked for, such as claim:c1")
+	f.StringVar(&q.Effect, "decision", "", "allow or deny")
+	f.StringVar(&q.Reason, "policy", "", "the `id` of a policy that decided")
 	f.StringVar(&q.Grant, "grant", "", "the grant `id` that permitted")
 	f.StringVar(&q.Emergency, "emergency", "", "the emergency `id` that permitted")
 	f.StringVar(&q.Action, "action", "", "the `action`, such as claim.view or grant.change")
@@ -212,6 +227,188 @@ lists what everybody may read of them, the latest last.`,
 	f.StringVar(&zone, "zone", "UTC", "time `zone` of dates")
 	f.IntVar(&q.Limit, "limit", 0, "at most this many, the latest (default 100)")
 	return c
+}
+
+// find asks the admin door, or reads the files that were named.
+func (a *app) find(cmd *cobra.Command, files *evidenceFiles, q *admin.Find) (got admin.Found, err error) {
+	if *files == (evidenceFiles{}) {
+		c, err := a.client(cmd.Context())
+		if err != nil {
+			return got, err
+		}
+		return got, c.Post(cmd.Context(), "/v1/audit/find", q, &got)
+	}
+	e, err := a.openEvidence(cmd.Context(), files, false)
+	if err != nil {
+		return got, err
+	}
+	defer func() { err = errors.Join(err, e.close()) }()
+	f, set, err := a.finder(cmd, e)
+	if err != nil {
+		return got, err
+	}
+	return q.In(cmd.Context(), f, set, e.reader.All())
+}
+
+// finder reads the store too, where there is one.
+func (a *app) finder(cmd *cobra.Command, e *evidence) (*pdp.Finder, *policies.Set, error) {
+	if e.store == nil {
+		return pdp.NewFinder(e.keys, nil), nil, nil
+	}
+	rep, err := pdp.NewReplayer(cmd.Context(), e.store, e.keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	now, err := rep.Now(cmd.Context())
+	if err != nil {
+		return nil, nil, err
+	}
+	return rep.Finder(), now.Set(), nil
+}
+
+func newAuditTailCommand(a *app) *cobra.Command {
+	var files evidenceFiles
+	var n int
+	var follow bool
+	c := &cobra.Command{
+		Use:   "tail",
+		Short: "Show the latest records, and those to come",
+		Long: `Shows the latest records as ward audit find does. With --follow it then reads the
+ledger's files every half second, beside a server and without a lock, and shows
+what is added, until it is stopped.`,
+		Example:     "  ward audit tail -n 20\n  ward audit tail --follow -o ndjson",
+		Args:        cobra.NoArgs,
+		Annotations: map[string]string{"csv": "yes"},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			got, err := a.find(cmd, &files, &admin.Find{Limit: n})
+			if err != nil {
+				return err
+			}
+			if err := a.showLines(got.Records); err != nil || !follow {
+				return err
+			}
+			if err := a.close(); err != nil { // without a server, the kernel was opened for it
+				return err
+			}
+			next := uint64(0)
+			if k := len(got.Records); k > 0 {
+				if next, err = audit.ParseID(got.Records[k-1].Record); err != nil {
+					return err
+				}
+				next++
+			}
+			return a.follow(cmd, &files, next)
+		},
+	}
+	files.add(c)
+	c.Flags().IntVarP(&n, "lines", "n", 10, "this `many` of the latest")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with those that are added")
+	return c
+}
+
+// follow shows what is added to a ledger.
+func (a *app) follow(cmd *cobra.Command, files *evidenceFiles, next uint64) error {
+	dir, keys := files.ledger, (*audit.Keys)(nil)
+	if dir == "" {
+		c, err := a.config(false)
+		if err != nil {
+			return err
+		}
+		if keys, err = c.openKeys(); err != nil {
+			return err
+		}
+		dir = c.ledger()
+	} else {
+		var err error
+		if keys, err = (&config{keys: files.keys}).openKeys(); err != nil {
+			return err
+		}
+	}
+	f := pdp.NewFinder(keys, nil)
+	for {
+		reader, err := audit.OpenReader(dir, keys.Verifier())
+		if err != nil {
+			return err
+		}
+		var lines []pdp.Line
+		for l, err := range f.Find(reader.From(next), pdp.Seek{}) {
+			if err != nil {
+				return err
+			}
+			if err := f.Open(&l); err != nil {
+				return err
+			}
+			lines = append(lines, l)
+			next++
+		}
+		if len(lines) > 0 {
+			if err := a.showLines(lines); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-cmd.Context().Done():
+			return nil
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// showLines shows records, one after the other.
+func (a *app) showLines(lines []pdp.Line) error {
+	if a.output == "csv" {
+		return writeCSV(a.stdout, lines)
+	}
+	return a.show(lines, func(w io.Writer) {
+		for _, l := range lines {
+			writeLine(w, l)
+		}
+	})
+}
+
+// columns of -o csv. Append-only.
+var columns = []string{"record", "time", "kind", "caller", "subject", "action", "resource", "decision", "code", "enforced",
+	"policies", "grant", "emergency", "approved", "revision", "set"}
+
+func writeCSV(out io.Writer, lines []pdp.Line) error {
+	w := csv.NewWriter(out)
+	write := func(cells ...string) error {
+		for i, c := range cells {
+			if c != "" && strings.ContainsRune("=+-@\t\r", rune(c[0])) {
+				cells[i] = "'" + c
+			}
+		}
+		return w.Write(cells)
+	}
+	if err := write(slices.Clone(columns)...); err != nil {
+		return err
+	}
+	for _, l := range lines {
+		items := l.Items
+		if len(items) == 0 {
+			items = []pdp.LineItem{{Action: strings.Join(l.Change, " ")}}
+		}
+		for _, it := range items {
+			var approved []string
+			for _, p := range it.Approved {
+				approved = append(approved, approval(p))
+			}
+			if err := write(l.Record, l.Time, l.Kind, l.Caller, it.Subject, it.Action, it.Resource, it.Effect, string(it.Code), string(it.Enforced),
+				strings.Join(it.Reasons, " "), it.Grant, it.Emergency, strings.Join(approved, " "), itoa(l.Revision), l.Set); err != nil {
+				return err
+			}
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
+
+func approval(p pdp.Approval) string {
+	s := p.As + ":" + p.By.String()
+	if p.Record != "" {
+		s += "(" + p.Record + ")"
+	}
+	return s
 }
 
 func outcomeText(o *pdp.Reported) string {
@@ -238,7 +435,7 @@ func refusalTexts(counts map[string]map[authz.Code]uint64) (texts []string) {
 	return texts
 }
 
-// writeLine writes what everybody may read of a record, on one line.
+// writeLine writes a record on one line.
 func writeLine(w io.Writer, l pdp.Line) {
 	what := []string{}
 	if len(l.Change) > 0 {
@@ -253,137 +450,26 @@ func writeLine(w io.Writer, l pdp.Line) {
 			what = append(what, fmt.Sprintf("and %d more", len(l.Items)-i))
 			break
 		}
-		what = append(what, fmt.Sprintf("%s %s %s", it.Effect, it.Action, it.Code))
+		text := fmt.Sprintf("%s %s %s", it.Effect, it.Action, it.Code)
+		if it.Subject != "" {
+			text += fmt.Sprintf(" %s on %s", it.Subject, it.Resource)
+		}
+		if len(it.Reasons) > 0 {
+			text += " by " + strings.Join(it.Reasons, ",")
+		}
+		switch {
+		case it.Grant != "":
+			text += " under grant " + it.Grant
+		case it.Emergency != "":
+			text += " under emergency " + it.Emergency
+		}
+		for _, p := range it.Approved {
+			text += ", " + approval(p)
+		}
+		what = append(what, text)
+	}
+	if l.Closed {
+		what = append(what, "its key is gone")
 	}
 	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Record, l.Time, l.Kind, l.Caller, strings.Join(what, "; "))
-}
-
-// replayed is one line of `ward replay`.
-type replayed struct {
-	pdp.Replayed
-	Result string `json:"result"` // "same", "different", or of its key "shredded", "lost" or "missing"
-}
-
-func newReplayCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "replay RECORD | FIRST..LAST | all",
-		Short: "Derive recorded answers again, and compare bit for bit",
-		Long: `Derives every answer of the records again, in this process, from the store and
-the ledger alone, and compares policy set, facts, request and verdict bit for
-bit. Beside a running server it works on a copy. It needs the keys.
-
-Exit code 0 same, 4 a key was destroyed or lost, 6 an answer differs, 7 the
-evidence is not what the ledger commits to, or a key is missing and no record
-says why.`,
-		Example: "  ward replay a-1042\n  ward replay a-10..a-20\n  ward replay all -o ndjson",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			first, last := uint64(0), ^uint64(0)
-			from, to, isRange := strings.Cut(args[0], "..")
-			if args[0] != "all" {
-				if first, err = parseRecord(from); err != nil {
-					return err
-				}
-				last = first
-			}
-			if isRange {
-				if last, err = parseRecord(to); err != nil {
-					return err
-				}
-				if last < first {
-					return invalid("", "the range ends before it begins")
-				}
-			}
-			e, err := a.openEvidence(cmd.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, e.close()) }()
-			if last != ^uint64(0) && last >= e.covered {
-				a.say("records from %s on are newer than the copy of the store and left out", audit.ID(e.covered))
-			}
-			last = min(last, e.covered-1)
-			rep, err := pdp.NewReplayer(cmd.Context(), e.store, e.keys)
-			if err != nil {
-				return err
-			}
-			// Which changes never reached the store, only the whole line tells.
-			if err := rep.Changes(e.reader.All()); err != nil {
-				return err
-			}
-			return a.replay(cmd, e, rep, first, last, args[0] == "all")
-		},
-	}
-}
-
-func (a *app) replay(cmd *cobra.Command, e *evidence, rep *pdp.Replayer, first, last uint64, all bool) error {
-	var total uint64
-	if last != ^uint64(0) && last >= first && last-first < 1<<40 {
-		total = last - first + 1
-	}
-	p := a.progress("replayed", total)
-	defer p.done()
-	results := []replayed{}
-	var same, different, shredded, missing, n uint64
-	for entry, err := range e.reader.From(first) {
-		if err != nil {
-			return err
-		}
-		if entry.Seq > last {
-			break
-		}
-		n++
-		p.at(n)
-		r, err := rep.Replay(cmd.Context(), entry)
-		if err != nil {
-			return err
-		}
-		out := replayed{r, "same"}
-		switch {
-		case r.Key != "":
-			out.Result = string(r.Key)
-			if goneCode(r.Key) == exitIntegrity {
-				missing++
-			} else {
-				shredded++
-			}
-		case len(r.Differences) > 0:
-			out.Result = "different"
-			different++
-		default:
-			same++
-		}
-		// Of a whole ledger, the table names what is not the same.
-		if !all || a.output != "table" || out.Result != "same" {
-			results = append(results, out)
-		}
-	}
-	p.done()
-	if n == 0 && !all {
-		return invalid("ward audit find lists records", "the ledger has no record %s", audit.ID(first))
-	}
-	err := a.show(results, func(w io.Writer) {
-		for _, r := range results {
-			answers := "1 answer"
-			if r.Items != 1 {
-				answers = fmt.Sprintf("%d answers", r.Items)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Result, r.Record, r.Kind, answers, strings.Join(r.Differences, "; "))
-		}
-		if n != 1 {
-			fmt.Fprintf(w, "%d records: %d same, %d different, %d shredded\n", n, same, different, shredded)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	switch {
-	case missing > 0:
-		return failf(exitIntegrity, "ward audit keys lists the keys that are not as the records say", "the keys of %d records are missing, and no record says why", missing)
-	case different > 0:
-		return exit(exitDifference)
-	case shredded > 0:
-		return exit(exitIndeterminate)
-	}
-	return nil
 }

@@ -77,7 +77,7 @@ func newAuditVerifyCommand(a *app) *cobra.Command {
 	var l ledgerFlags
 	var files []string
 	c := &cobra.Command{
-		Use:   "verify",
+		Use:   "verify [CASE]",
 		Short: "Check every record against the signed checkpoints",
 		Long: `Reads every record, hashes it, and compares the tree with every checkpoint in
 the ledger's folder, and with the anchors: checkpoints of any age that were kept
@@ -89,13 +89,15 @@ the server keeps in the folder; its time says up to when nothing was rewritten.
 A checkpoint fetched from the witness itself also shows what was cut off since.
 
 --ledger and --verifier check a folder that was handed over, with the public
-key alone. Exit code 7 when anything is not as it was written.`,
+key alone. A case (ward audit export) needs nothing but its own files: its proofs,
+keys, facts and policies are checked against one another. Exit code 7 when anything is not as it was written.`,
 		Example: `  ward audit verify
   ward audit verify --anchor january.txt --anchor june.txt
   ward audit verify --witness "$(cat witness.pub)"
-  ward audit verify --ledger ./case/ledger --verifier "$(cat verifier.txt)"`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+  ward audit verify --ledger ./handed --verifier "$(cat verifier.txt)"
+  ward audit verify ./case --verifier "$(cat verifier.txt)"`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			var anchors [][]byte
 			for _, file := range files {
 				anchor, err := a.readInput(file)
@@ -103,6 +105,9 @@ key alone. Exit code 7 when anything is not as it was written.`,
 					return err
 				}
 				anchors = append(anchors, anchor)
+			}
+			if len(args) == 1 {
+				return a.verifyCase(cmd, args[0], &l, anchors)
 			}
 			keys, err := witnessKeys(l.witnesses)
 			if err != nil {

@@ -6,8 +6,9 @@
 //
 // A command that asks or changes something goes through the admin door: of the
 // server whose socket answers, or of the same kernel opened in this process on
-// the data folder. `ward replay` and `ward audit show|verify` read evidence
-// themselves, from the folders, or beside a server from a copy that it hands out.
+// the data folder. `ward replay` and `ward audit show|verify|export` read evidence
+// themselves, from the folders, or beside a server from a copy that it hands out;
+// with --ledger and --keys they and `ward audit find|tail` read the files named.
 //
 // # Compatibility
 //
@@ -104,6 +105,10 @@ found, 7 integrity failure.`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			switch a.output {
 			case "table", "json", "ndjson", "yaml":
+			case "csv":
+				if cmd.Annotations["csv"] == "" {
+					return failf(exitFailure, "one of table, json, ndjson, yaml", "this command has no csv output")
+				}
 			default:
 				return failf(exitFailure, "one of table, json, ndjson, yaml", "unknown output %q", a.output)
 			}
@@ -125,7 +130,7 @@ found, 7 integrity failure.`,
 	f.StringVar(&a.configPath, "config", "", "configuration `file` (default $WARD_CONFIG, else ./ward.yaml)")
 	f.StringVar(&a.data, "data", "", "data `folder`, instead of the configuration's")
 	f.StringVar(&a.socket, "socket", "", "admin `socket` of the server, instead of the configuration's")
-	f.StringVarP(&a.output, "output", "o", "table", "table, json, ndjson or yaml")
+	f.StringVarP(&a.output, "output", "o", "table", "table, json, ndjson or yaml; csv of some")
 	f.BoolVar(&a.quiet, "quiet", false, "no progress and no remarks on stderr")
 	f.StringVar(&a.color, "color", "auto", "auto, always or never")
 

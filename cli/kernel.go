@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/ward-authz/ward/adapters/admin"
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/hierarchy/boltstore"
@@ -226,9 +228,55 @@ type evidence struct {
 	close   func() error
 }
 
+// evidenceFiles name evidence that is read directly, instead of that of the
+// configuration.
+type evidenceFiles struct{ ledger, keys, store string }
+
+func (f *evidenceFiles) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.ledger, "ledger", "", "ledger `folder` to read, instead of the configuration's")
+	c.Flags().StringVar(&f.keys, "keys", "", "its keys `folder`")
+	c.Flags().StringVar(&f.store, "store", "", "its store `file`, where facts or policies are wanted")
+}
+
+// openFiles opens what the flags name. It takes no lock on the ledger.
+func (a *app) openFiles(f *evidenceFiles, withStore bool) (*evidence, error) {
+	switch {
+	case f.ledger == "" || f.keys == "":
+		return nil, failf(exitFailure, "", "--ledger and --keys go together")
+	case withStore && f.store == "":
+		return nil, failf(exitFailure, "", "this needs --store too: the facts are in it")
+	}
+	e := &evidence{ledger: f.ledger, covered: ^uint64(0), close: func() error { return nil }}
+	if err := exists(f.ledger, "ledger"); err != nil {
+		return nil, err
+	}
+	var err error
+	if e.keys, err = (&config{keys: f.keys}).openKeys(); err != nil {
+		return nil, err
+	}
+	if e.reader, err = audit.OpenReader(f.ledger, e.keys.Verifier()); err != nil {
+		return nil, fmt.Errorf("the ledger %s cannot be opened: %w", f.ledger, err)
+	}
+	if f.store != "" {
+		s, err := boltstore.OpenReadOnly(f.store)
+		if errors.Is(err, hierarchy.ErrLocked) {
+			return nil, failf(exitFailure, "give a copy of it, or leave out the flags to read through the server", "another process has the store %s open", f.store)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the store %s cannot be opened: %w", f.store, err)
+		}
+		e.store, e.close = s, s.Close
+	}
+	a.say("the files are read directly: this read is not on record")
+	return e, nil
+}
+
 // openEvidence opens the folders read-only, or beside a server a copy of them
 // in a folder of its own, which close removes.
-func (a *app) openEvidence(ctx context.Context, withStore bool) (*evidence, error) {
+func (a *app) openEvidence(ctx context.Context, files *evidenceFiles, withStore bool) (*evidence, error) {
+	if *files != (evidenceFiles{}) {
+		return a.openFiles(files, withStore)
+	}
 	c, err := a.config(false)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func TestReadme(t *testing.T) {
 		block, _, _ := strings.Cut(part, "```")
 		blocks = append(blocks, block)
 	}
-	if len(blocks) != 3 {
+	if len(blocks) != 4 {
 		t.Fatalf("the README has %d transcripts", len(blocks))
 	}
 	root, err := filepath.Abs("..")

@@ -20,7 +20,7 @@ type AccessDifference struct {
 	After  CaseAnswer `json:"after"`
 }
 
-// CaseAnswer is what a set says to a test case.
+// CaseAnswer is what a set says to a test case, or to a recorded request.
 type CaseAnswer struct {
 	// Decision is "allow", "deny", or "none" where the set does not admit the
 	// facts of the case; Code says why.
@@ -98,6 +98,9 @@ func (w *caseWorld) answer(set *policies.Set, c policies.Case) CaseAnswer {
 	if w.graph == nil {
 		return CaseAnswer{Decision: "none", Code: w.refused}
 	}
-	v := judgeCase(set, w.graph, c).verdict
+	return answerOf(judgeCase(set, w.graph, c).verdict)
+}
+
+func answerOf(v authz.Verdict) CaseAnswer {
 	return CaseAnswer{Decision: v.Effect.String(), Code: v.Code, Reasons: v.Reasons, Obligations: v.Obligations}
 }

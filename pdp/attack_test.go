@@ -717,7 +717,7 @@ func TestAttackWhoAskedIsFound(t *testing.T) {
 		Requests: []authz.Request{claimOf("bo", claim("Coverage:acme/cov1", nil, "2026-06-01", "routine")...)}})
 	must(t, err)
 	found := func(k Seek) (n int) {
-		for _, err := range Find(s.keys, s.ledger.Scan(0), k) {
+		for _, err := range NewFinder(s.keys, nil).Find(s.ledger.Scan(0), k) {
 			must(t, err)
 			n++
 		}

@@ -15,16 +15,16 @@ import (
 // counts reports whether an attempt may permit: a request that names a grant, or
 // none, only narrows. The other attempts still run, for a forbid that cannot be
 // evaluated denies in any.
-func (j *judging) counts(t *attempt) bool {
+func (j *judging) counts(g *delegated, e *hierarchy.EmergencyFact) bool {
 	switch {
 	case j.asked.Grant == "":
 		return true
-	case t.emergency != nil:
+	case e != nil:
 		return false
-	case t.grant == nil:
+	case g == nil:
 		return j.asked.Grant == authz.NoGrant
 	}
-	return j.asked.Grant == t.grant.ID
+	return j.asked.Grant == g.ID
 }
 
 // delegated is a live grant with what of it the principal may use: what it
@@ -35,9 +35,9 @@ type delegated struct {
 	capabilities []string
 }
 
-// grants returns the principal's live grants, and those of the organisations at
+// delegations returns the principal's live grants, and those of the organisations at
 // which it holds a role, from the narrowest to the widest.
-func (j *judging) grants() []delegated {
+func (j *judging) delegations() []delegated {
 	var out []delegated
 	for _, g := range j.view.Grants(j.principal) {
 		out = append(out, delegated{g, j.given(&g)})
@@ -87,9 +87,9 @@ func (j *judging) organisations() []hierarchy.ID {
 	return j.orgs
 }
 
-// emergencies returns the principal's open emergencies for this very record:
+// openEmergencies returns the principal's open emergencies for this very record:
 // never one of its own or of its family.
-func (j *judging) emergencies() []hierarchy.EmergencyFact {
+func (j *judging) openEmergencies() []hierarchy.EmergencyFact {
 	if j.cat.Emergency == nil || len(j.owners) == 0 || j.resource.Kind == policies.KindGrant || j.resource.Kind == policies.KindEmergency {
 		return nil
 	}
@@ -298,14 +298,14 @@ func (j *judging) roleTags(assignments []hierarchy.AssignmentFact) map[string][]
 // principalEntity builds the principal without its tags, and the entities its
 // attributes and the grant or emergency refer to. In an attempt with either the
 // principal is nobody's own person, so that no self rule can match.
-func (j *judging) principalEntity(t *attempt) (policies.Entity, []policies.Entity, authz.Code) {
+func (j *judging) principalEntity(g *delegated, x *hierarchy.EmergencyFact) (policies.Entity, []policies.Entity, authz.Code) {
 	e := policies.Entity{Ref: j.ref(j.principal), Attrs: map[string]policies.Value{}}
 	var others []policies.Entity
 	node, _, _ := j.view.Node(j.principal)
 	for name, attr := range j.principalType.Attributes {
 		switch {
 		case attr.From != policies.FromWard:
-		case name == "persons" && (t.grant != nil || t.emergency != nil):
+		case name == "persons" && (g != nil || x != nil):
 			e.Attrs[name] = []policies.Value{}
 		case name == "persons":
 			e.Attrs[name] = j.refs(j.persons)
@@ -317,12 +317,12 @@ func (j *judging) principalEntity(t *attempt) (policies.Entity, []policies.Entit
 		j.fills(e.Attrs, j.principalType.Attributes, policies.FromFact, node.Attrs)); code != "" {
 		return e, nil, code
 	}
-	if g := t.grant; g != nil {
+	if g != nil {
 		covers := j.sensitivities(g.Scope.Covers)
 		others = append(others, policies.Entity{Ref: policies.Ref{Type: j.cat.Namespace + "::Grant", ID: g.ID},
 			Attrs: map[string]policies.Value{"covers": covers, "type": g.Type, "personal": g.Subject.Type == hierarchy.PersonType}})
 	}
-	if x := t.emergency; x != nil {
+	if x != nil {
 		others = append(others, policies.Entity{Ref: policies.Ref{Type: j.cat.Namespace + "::Emergency", ID: x.ID},
 			Attrs: map[string]policies.Value{"reason": x.Reason, "opened": policies.Datetime(x.Valid.From)}})
 	}
@@ -362,7 +362,7 @@ func (j *judging) family() []hierarchy.ID {
 
 // context builds what policies read as context; the tenant is whose settings
 // hold. It has what the action's schema has, and nothing else.
-func (j *judging) context(t *attempt, tenant string) (map[string]policies.Value, authz.Code) {
+func (j *judging) context(g *delegated, e *hierarchy.EmergencyFact, tenant string) (map[string]policies.Value, authz.Code) {
 	ctx := map[string]policies.Value{"now": policies.Datetime(j.now)}
 	act := j.cat.Actions[j.asked.Action]
 	if act.Given["aal"] {
@@ -388,11 +388,11 @@ func (j *judging) context(t *attempt, tenant string) (map[string]policies.Value,
 		}
 		ctx["settings"] = settings
 	}
-	if t.grant != nil && act.Given["grant"] {
-		ctx["grant"] = policies.Ref{Type: j.cat.Namespace + "::Grant", ID: t.grant.ID}
+	if g != nil && act.Given["grant"] {
+		ctx["grant"] = policies.Ref{Type: j.cat.Namespace + "::Grant", ID: g.ID}
 	}
-	if t.emergency != nil && act.Given["emergency"] {
-		ctx["emergency"] = policies.Ref{Type: j.cat.Namespace + "::Emergency", ID: t.emergency.ID}
+	if e != nil && act.Given["emergency"] {
+		ctx["emergency"] = policies.Ref{Type: j.cat.Namespace + "::Emergency", ID: e.ID}
 	}
 	return ctx, ""
 }

@@ -51,12 +51,11 @@ func (j *judging) coarse() authz.Code {
 		if !stands {
 			continue
 		}
-		t := attempt{area: area}
-		context, code := j.context(&t, area.Owner())
+		context, code := j.context(nil, nil, area.Owner())
 		if code != "" {
 			return code
 		}
-		principal, others, code := j.principalEntity(&t)
+		principal, others, code := j.principalEntity(nil, nil)
 		if code != "" {
 			return code
 		}
@@ -70,14 +69,15 @@ func (j *judging) coarse() authz.Code {
 				delete(here, n)
 			}
 		}
-		t.question = &policies.Question{Principal: principal, Action: j.asked.Action, Context: context, Others: others,
-			Resource: policies.Entity{Ref: policies.Ref{Type: j.resource.Entity, ID: id}, Attrs: here, Parents: []policies.Ref{j.scope(area)}}}
-		j.attempts = append(j.attempts, t)
+		j.try(attempt{attemptHead{Area: area.String(), Counts: true}, &policies.Question{
+			Principal: principal, Action: j.asked.Action, Context: context, Others: others,
+			Resource: policies.Entity{Ref: policies.Ref{Type: j.resource.Entity, ID: id}, Attrs: here, Parents: []policies.Ref{j.scope(area)}},
+		}}, area.Owner())
 	}
 	if len(j.attempts) == 0 {
 		return authz.NoStanding
 	}
-	return j.evaluate()
+	return ""
 }
 
 // holdings lists where the principal stands: by role, by link and by live grant.
@@ -93,7 +93,7 @@ func (j *judging) holdings() []holding {
 		out = append(out, holding{j.view.Owned(j.persons...), j.view.Capabilities(j.cat.SelfRole)})
 	}
 	for _, g := range j.live {
-		if !j.counts(&attempt{grant: &g}) {
+		if !j.counts(&g, nil) {
 			continue
 		}
 		h := holding{[]hierarchy.ID{g.Subject}, g.capabilities}

@@ -119,6 +119,50 @@
 //
 // # Replay
 //
+// An answer is made in two steps. What is found in the facts is a slice: a code
+// that it ends with, or the attempts, each a question with all that policies may
+// read; and the instant at which the facts alone may change it. The verdict
+// is a function of the slice and the policies, and the record commits to both.
+//
 // A [Replayer] re-derives recorded answers from the store and the ledger alone,
-// and compares the whole clear part of a record byte for byte.
+// and compares the whole clear part of a record byte for byte. It can also put
+// the facts of then to other policies ([Replayer.Redecide]).
+//
+// # Cases
+//
+// A [Case] is evidence about some records that stands on its own: a folder of
+// files, which an [Exporter] makes and which anybody checks with nothing else.
+//
+//	verifier            the ledger's public keys, one a line
+//	a-1042.record       a record's body, the bytes as stored (package audit)
+//	a-1042.proof        the proof that it is in the ledger (C2SP tlog-proof), all
+//	                    of them under one checkpoint
+//	a-1042.keys         a line for each sealed part: its key in base64url without
+//	                    padding; or "shredded", "lost" or "missing", where the seal
+//	                    key is gone; or "withheld"
+//	a-1042.facts        a line for each answer: its slice, or the word of the line
+//	                    in .keys where its part is closed
+//	sha256-….policies   an archive of policies, named by its own SHA-256: the sets
+//	                    that decided, and the tenants' overlays that stood with them
+//
+// Nothing else is in it. A part's key is that of one record (package audit says
+// how it is derived): it opens no other. A part's plaintext is a JSON array with
+// an element for each answer: "i" its index, in a batch that was split counted
+// from the first record's; "asked" the converted request; "verdict"; "facts", the
+// SHA-256 of the slice in hexadecimal. In the clear part, "set" is the digest of
+// the policy set and "items" has an element for each answer, of which "part" says
+// which sealed part holds it, counted from 0.
+//
+// A slice is one JSON text in UTF-8 without insignificant space, its members in
+// this order:
+//
+//	{"code":"","until":1767225600000,"attempts":[{"grant":"g-1","emergency":"e-1",
+//	 "area":"Tenant:acme","counts":true,"tenant":"acme","overlay":"sha256:…",
+//	 "question":{…}}]}
+//
+// "code" is the deny that it ends with, whatever the policies say, else empty.
+// "until" is in milliseconds since 1970, 0 for never. Of an attempt, members that
+// are empty are left out; the order of attempts is that in which they may permit;
+// "counts" says whether it may; "overlay" is the digest of what "tenant" forbids.
+// The question is in the form of [policies.Encode].
 package pdp

@@ -68,7 +68,7 @@ func TestTheMatrixReplays(t *testing.T) {
 	writers.Wait()
 	must(t, ledger.Close())
 
-	_, err = audit.Verify(filepath.Join(dir, "ledger"), keys.Verifier(), nil)
+	_, err = audit.Verify(filepath.Join(dir, "ledger"), keys.Verifier())
 	must(t, err)
 	start := time.Now()
 	rep, err := NewReplayer(ctx, store, keys)

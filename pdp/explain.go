@@ -53,15 +53,15 @@ func (w world) explain(a *asked, j *judgement) Explanation {
 	view := w.graph.At(w.now, w.rev, w.confers)
 	then := w.graph.At(j.read, w.rev, w.confers)
 	for i := range j.attempts {
-		t := &j.attempts[i]
+		t, out := &j.attempts[i], &j.outcomes[i]
 		name := t.name()
-		satisfied, failed := policyIDs(append(slices.Clone(t.outcome.Permits), t.outcome.Forbids...)), []string{}
-		for _, e := range t.outcome.Errors {
+		satisfied, failed := policyIDs(append(slices.Clone(out.Permits), out.Forbids...)), []string{}
+		for _, e := range out.Errors {
 			failed = append(failed, e.Policy.ID)
 		}
-		for _, p := range t.outcome.Candidates {
+		for _, p := range out.Candidates {
 			c := Considered{ID: p.ID, Effect: "permit", Result: "not satisfied", Attempt: name, File: p.File, Line: p.Line,
-				Clauses: t.clauses(w.set, p.ID)}
+				Clauses: w.clauses(t, p.ID)}
 			if p.Forbid {
 				c.Effect = "forbid"
 			}
@@ -73,8 +73,8 @@ func (w world) explain(a *asked, j *judgement) Explanation {
 			}
 			x.Policies = append(x.Policies, c)
 		}
-		if t.outcome.Cedar == authz.Allow && j.verdict.Effect && len(x.Facts) == 0 {
-			x.Facts = w.because(view, then, j, t)
+		if out.Cedar == authz.Allow && j.verdict.Effect && len(x.Facts) == 0 {
+			x.Facts = because(view, then, j, i)
 		}
 	}
 	if !j.verdict.Effect {
@@ -83,42 +83,45 @@ func (w world) explain(a *asked, j *judgement) Explanation {
 	return x
 }
 
-// clauses explains a policy of the set or of the attempt's overlay.
-func (t *attempt) clauses(set *policies.Set, id string) []policies.Clause {
-	if t.overlay != nil {
-		return t.overlay.Explain(t.question, id)
+// clauses explains a policy of the set or of an attempt's overlay.
+func (w world) clauses(t *attempt, id string) []policies.Clause {
+	if t.Overlay != "" {
+		return w.overlays[t.Tenant].Explain(t.question, id)
 	}
-	return set.Explain(t.question, id)
+	return w.set.Explain(t.question, id)
 }
 
 func (t *attempt) name() string {
 	switch {
-	case t.grant != nil:
-		return "grant " + t.grant.ID
-	case t.emergency != nil:
-		return "emergency " + t.emergency.ID
-	case !t.area.IsZero():
-		return "area " + t.area.String()
+	case t.Grant != "":
+		return "grant " + t.Grant
+	case t.Emergency != "":
+		return "emergency " + t.Emergency
+	case t.Area != "":
+		return "area " + t.Area
 	}
 	return ""
 }
 
 // because lists the facts behind an allowed attempt.
-func (w world) because(view, then hierarchy.View, j *judgement, t *attempt) []Because {
+func because(view, then hierarchy.View, j *judgement, i int) []Because {
 	var out []Because
-	if t.grant != nil {
-		for _, id := range t.grant.Chain {
+	t := &j.attempts[i]
+	if t.Grant != "" {
+		grant := &j.grants[slices.IndexFunc(j.grants, func(g delegated) bool { return g.ID == t.Grant })]
+		for _, id := range grant.Chain {
 			if f, ok := view.Fact(id); ok && f.Event.Grant != nil {
 				g := f.Event.Grant
 				out = append(out, Because{fmt.Sprintf("grant %s (%s) of %s to %s for %s", g.ID, g.Type, g.Grantor, g.Grantee, g.Subject), f.ID, f.Valid})
 			}
 		}
-		if t.grant.ByMajority {
-			out = append(out, Because{Text: "the grant ends when the person comes of age", Valid: t.grant.Effective})
+		if grant.ByMajority {
+			out = append(out, Because{Text: "the grant ends when the person comes of age", Valid: grant.Effective})
 		}
 		return out
 	}
-	if e := t.emergency; e != nil {
+	if t.Emergency != "" {
+		e := &j.emergencies[slices.IndexFunc(j.emergencies, func(e hierarchy.EmergencyFact) bool { return e.ID == t.Emergency })]
 		return []Because{{fmt.Sprintf("emergency %s (%s) of %s for %s at %s", e.ID, e.Reason, e.Principal, e.Person, e.Node), e.Fact, e.Valid}}
 	}
 	if slices.ContainsFunc(view.Persons(j.principal), func(p hierarchy.ID) bool { return slices.Contains(j.owners, p) }) {
@@ -128,13 +131,13 @@ func (w world) because(view, then hierarchy.View, j *judgement, t *attempt) []Be
 			}
 		}
 	}
-	used := capabilities(t)
+	used := capabilities(t, &j.outcomes[i])
 	for _, a := range view.Assignments(j.principal) {
 		held := view.Capabilities(a.Role)
 		if !slices.ContainsFunc(used, func(c string) bool { return slices.Contains(held, c) }) {
 			continue
 		}
-		if t.area.IsZero() && !slices.Contains(j.scopes, a.Node) {
+		if t.Area == "" && !slices.Contains(j.scopes, a.Node) {
 			continue
 		}
 		out = append(out, Because{fmt.Sprintf("%s holds role %s at %s", a.Principal, a.Role, a.Node), a.Fact, a.Valid})
@@ -154,10 +157,10 @@ func (w world) because(view, then hierarchy.View, j *judgement, t *attempt) []Be
 
 // capabilities returns those that the satisfied permits of an attempt name: in
 // their text, or as that of the action, feature or route.
-func capabilities(t *attempt) []string {
+func capabilities(t *attempt, o *policies.Outcome) []string {
 	var out []string
 	for c := range t.question.Principal.Tags {
-		for _, p := range t.outcome.Permits {
+		for _, p := range o.Permits {
 			if strings.Contains(p.Text, `"`+c+`"`) || t.question.Resource.Attrs["capability"] == policies.Value(c) ||
 				strings.Contains(p.Text, "context.capability") && t.question.Context["capability"] == policies.Value(c) {
 				out = append(out, c)

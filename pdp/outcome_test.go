@@ -123,7 +123,7 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 	n := 0
-	for l, err := range Find(s.keys, s.ledger.Scan(0), Seek{Kind: audit.Outcome}) {
+	for l, err := range NewFinder(s.keys, nil).Find(s.ledger.Scan(0), Seek{Kind: audit.Outcome}) {
 		must(t, err)
 		if n++; l.Outcome == nil || l.Outcome.Of == "" {
 			t.Errorf("%+v", l)
@@ -226,7 +226,7 @@ func TestRefusals(t *testing.T) {
 	wg.Wait()
 	must(t, s.p.WriteRefusals())
 	total := map[string]uint64{}
-	for l, err := range Find(s.keys, s.ledger.Scan(before), Seek{Kind: audit.Refusals}) {
+	for l, err := range NewFinder(s.keys, nil).Find(s.ledger.Scan(before), Seek{Kind: audit.Refusals}) {
 		must(t, err)
 		for door, codes := range l.Refusals {
 			for code, n := range codes {

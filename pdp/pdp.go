@@ -271,9 +271,14 @@ func unrecorded(err error) *authz.Error {
 // setCache keeps compiled policy sets by digest, and overlays with the set that
 // they were compiled against.
 type setCache struct {
-	store hierarchy.Store
+	store blobs
 	mu    sync.Mutex
 	sets  map[string]*cachedSet
+}
+
+// blobs is where archives come from: a store, or a case.
+type blobs interface {
+	GetBlob(ctx context.Context, digest string) ([]byte, error)
 }
 
 type cachedSet struct {
@@ -321,9 +326,9 @@ func (c *setCache) get(ctx context.Context, digest string) (*policies.Set, error
 	if err != nil {
 		return nil, fmt.Errorf("policy set %s: %w", short(digest), err)
 	}
-	s, err := policies.Open(archive)
-	if err == nil && s.Digest() != digest {
-		err = hierarchy.ErrCorrupt
+	var s *policies.Set
+	if err = matches(archive, digest); err == nil {
+		s, err = policies.Open(archive)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("policy set %s: %w", short(digest), err)
@@ -357,12 +362,11 @@ func (c *setCache) overlay(ctx context.Context, set *policies.Set, tenant, diges
 	if err != nil {
 		return nil, fmt.Errorf("overlay %s of tenant %s: %w", short(digest), tenant, err)
 	}
-	o, err := policies.OpenOverlay(in.set, tenant, archive)
-	switch {
-	case err != nil:
-		err = errUnfit
-	case o.Digest() != digest:
-		err = hierarchy.ErrCorrupt
+	var o *policies.Overlay
+	if err = matches(archive, digest); err == nil {
+		if o, err = policies.OpenOverlay(in.set, tenant, archive); err != nil {
+			err = errUnfit
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("overlay %s of tenant %s: %w", short(digest), tenant, err)
@@ -372,6 +376,14 @@ func (c *setCache) overlay(ctx context.Context, set *policies.Set, tenant, diges
 	}
 	in.overlays[key] = o
 	return o, nil
+}
+
+// matches reports whether an archive is the one of a digest.
+func matches(archive []byte, digest string) error {
+	if "sha256:"+digestOf(archive) != digest {
+		return hierarchy.ErrCorrupt
+	}
+	return nil
 }
 
 var errUnfit = errors.New("it does not compile against the policy set")

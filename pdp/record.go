@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/ward-authz/ward/hierarchy"
@@ -63,7 +62,7 @@ type clearItem struct {
 	Errors   []string     `json:"errors,omitempty"`
 	Duties   []string     `json:"obligations,omitempty"`
 	Request  string       `json:"request"` // keyed digest of the converted request
-	Facts    string       `json:"facts"`   // keyed digest of everything the policies were shown
+	Facts    string       `json:"facts"`   // keyed digest of the slice: all of the facts that the answer depends on
 	Verdict  string       `json:"verdict"` // keyed digest of the Verdict's encoding
 	Attempts []clearTried `json:"attempts,omitempty"`
 }
@@ -97,6 +96,7 @@ type sealedItem struct {
 	Index   int           `json:"i"`
 	Asked   *asked        `json:"asked,omitempty"`
 	Verdict authz.Verdict `json:"verdict"`
+	Facts   string        `json:"facts,omitempty"` // digest of the slice
 	// Inquiry says who asked, and Why what was said for a change: with the first
 	// item of a record's part.
 	Inquiry *sealedInquiry        `json:"inquiry,omitempty"`
@@ -191,8 +191,9 @@ func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
 		if k < 0 {
 			k = len(parts)
 		}
-		ci := r.clearItem(keys, it, tenant, k)
-		si := sealedItem{Index: r.base + i, Asked: it.asked, Verdict: it.verdict, Inquiry: r.inquiry}
+		facts := digestOf(it.encode())
+		ci := r.clearItem(keys, it, tenant, k, facts)
+		si := sealedItem{Index: r.base + i, Asked: it.asked, Verdict: it.verdict, Facts: facts, Inquiry: r.inquiry}
 		a, err := json.Marshal(ci)
 		if err != nil {
 			return audit.Record{}, 0, err
@@ -235,58 +236,74 @@ func (r recording) encode(keys *audit.Keys) (audit.Record, int, error) {
 	return rec, n, nil
 }
 
-func (r *recording) clearItem(keys *audit.Keys, it *item, t string, part int) clearItem {
+// clearItem is what everybody may read of an answer.
+func (r *recording) clearItem(keys *audit.Keys, it *item, t string, part int, facts string) clearItem {
 	v := it.verdict
-	ci := clearItem{Part: part, Effect: v.Effect.String(), Code: v.Code, Reasons: v.Reasons, Errors: v.Errors,
-		Request: keys.Hash("request", t, requestDigest(it.asked)),
-		Facts:   keys.Hash("facts", t, it.digest()),
-		Verdict: keys.Hash("verdict", t, verdictDigest(v))}
-	if d := (authz.Decision{Verdict: v}); r.kind == audit.Decision {
-		if e := authz.Enforce(d, authz.Caller{Performs: it.asked.Performs}); e.Effect != v.Effect {
+	ci := inClear(r.kind, r.world.set, it.asked, &it.slice, v, it.outcomes)
+	ci.Part = part
+	ci.Request = keys.Hash("request", t, requestDigest(it.asked))
+	ci.Facts = keys.Hash("facts", t, facts)
+	ci.Verdict = keys.Hash("verdict", t, verdictDigest(v))
+	if ci.Type != "" {
+		ci.Resource = keys.Hash("resource", t, it.asked.Resource.Type+"\x00"+it.asked.Resource.ID)
+	}
+	hash := func(kind, id string) string {
+		if id == "" {
+			return ""
+		}
+		return keys.Hash(kind, "", id)
+	}
+	if !it.principal.IsZero() {
+		ci.Subject = hash("principal", it.principal.String())
+	}
+	for _, p := range it.owners {
+		ci.Patients = append(ci.Patients, hash("person", p.String()))
+	}
+	ci.Grant, ci.Emergency = hash("grant", v.Grant), hash("emergency", v.Emergency)
+	for i, a := range it.attempts {
+		tried := &ci.Attempts[i]
+		tried.Grant, tried.Emergency, tried.Area = hash("grant", a.Grant), hash("emergency", a.Emergency), hash("area", a.Area)
+	}
+	return ci
+}
+
+// inClear is what of a clear item is no keyed hash: it follows from the request,
+// the slice and the policies.
+func inClear(kind audit.Kind, set *policies.Set, a *asked, s *slice, v authz.Verdict, outcomes []policies.Outcome) clearItem {
+	ci := clearItem{Effect: v.Effect.String(), Code: v.Code, Reasons: v.Reasons, Errors: v.Errors}
+	if kind == audit.Decision {
+		if e := authz.Enforce(authz.Decision{Verdict: v}, authz.Caller{Performs: a.Performs}); e.Effect != v.Effect {
 			ci.Enforced = e.Code
 		}
 	}
-	cat := r.world.set.Catalogue()
-	if _, ok := cat.Actions[it.asked.Action]; ok {
-		ci.Action = it.asked.Action
+	cat := set.Catalogue()
+	if _, ok := cat.Actions[a.Action]; ok {
+		ci.Action = a.Action
 	}
-	if _, ok := cat.Resources[it.asked.Resource.Type]; ok {
-		ci.Type = it.asked.Resource.Type
-		ci.Resource = keys.Hash("resource", t, it.asked.Resource.Type+"\x00"+it.asked.Resource.ID)
-	}
-	if !it.principal.IsZero() {
-		ci.Subject = keys.Hash("principal", "", it.principal.String())
-	}
-	for _, p := range it.owners {
-		ci.Patients = append(ci.Patients, keys.Hash("person", "", p.String()))
-	}
-	if v.Grant != "" {
-		ci.Grant = keys.Hash("grant", "", v.Grant)
-	}
-	if v.Emergency != "" {
-		ci.Emergency = keys.Hash("emergency", "", v.Emergency)
+	if _, ok := cat.Resources[a.Resource.Type]; ok {
+		ci.Type = a.Resource.Type
 	}
 	for _, o := range v.Obligations {
 		ci.Duties = append(ci.Duties, o.ID)
 	}
-	for _, a := range it.attempts {
-		tried := clearTried{Effect: a.outcome.Cedar.String(), Permits: policyIDs(a.outcome.Permits), Forbids: policyIDs(a.outcome.Forbids)}
-		for _, e := range a.outcome.Errors {
+	for i, out := range outcomes {
+		tried := clearTried{Overlay: s.attempts[i].Overlay, Effect: out.Cedar.String(), Permits: policyIDs(out.Permits), Forbids: policyIDs(out.Forbids)}
+		for _, e := range out.Errors {
 			tried.Errors = append(tried.Errors, e.Policy.ID)
 		}
-		if a.overlay != nil {
-			tried.Overlay = a.overlay.Digest()
-		}
-		if a.grant != nil {
-			tried.Grant = keys.Hash("grant", "", a.grant.ID)
-		}
-		if a.emergency != nil {
-			tried.Emergency = keys.Hash("emergency", "", a.emergency.ID)
-		}
-		if !a.area.IsZero() {
-			tried.Area = keys.Hash("area", "", a.area.String())
-		}
 		ci.Attempts = append(ci.Attempts, tried)
+	}
+	return ci
+}
+
+// hidden returns a clear item without its keyed hashes.
+func (ci clearItem) hidden() clearItem {
+	ci.Part, ci.Subject, ci.Resource, ci.Patients, ci.Grant, ci.Emergency = 0, "", "", nil, "", ""
+	ci.Request, ci.Facts, ci.Verdict = "", "", ""
+	ci.Attempts = slices.Clone(ci.Attempts)
+	for i := range ci.Attempts {
+		t := &ci.Attempts[i]
+		t.Grant, t.Emergency, t.Area = "", "", ""
 	}
 	return ci
 }
@@ -297,17 +314,6 @@ func policyIDs(ps []*policies.Policy) []string {
 		out = append(out, p.ID)
 	}
 	return out
-}
-
-// digest commits to everything the policies were shown.
-func (j *judgement) digest() string {
-	h := sha256.New()
-	for _, a := range j.attempts {
-		b := policies.Encode(a.question)
-		fmt.Fprintf(h, "%d\n", len(b))
-		h.Write(b)
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }
 
 func requestDigest(a *asked) string { return jsonDigest(a) }
@@ -321,6 +327,11 @@ func jsonDigest(v any) string {
 	if err != nil {
 		panic("pdp: " + err.Error()) // the types above always encode
 	}
+	return digestOf(b)
+}
+
+// digestOf is the SHA-256 of b in hexadecimal.
+func digestOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }

@@ -39,8 +39,8 @@ type Replayed struct {
 	Record string `json:"record"`
 	Kind   string `json:"kind"`
 	Items  int    `json:"items"`
-	// Key is set where a seal key is gone: the record still verifies, but can no
-	// longer be read. By is the record that says so.
+	// Key is set where a seal key is gone, or not in the case: the record still
+	// verifies, but can no longer be read. By is the record that says so.
 	Key KeyStatus `json:"key,omitempty"`
 	By  string    `json:"by,omitempty"`
 	// Differences lists, by cause, what came out otherwise; empty means the
@@ -82,7 +82,7 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 		return out, err
 	}
 	if c.Semantics > Semantics {
-		return out, fmt.Errorf("record %s was written by a newer version (semantics %d): replay it with that version", out.Record, c.Semantics)
+		return out, newerSemantics(out.Record, c.Semantics)
 	}
 	if c.Change != nil {
 		if err := r.checkChange(out.Record, e.Kind, c.Change); err != nil {
@@ -117,17 +117,9 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 	}
 	for _, si := range items {
 		j := rec.world.judge(si.Asked)
-		want, err := json.Marshal(si.Verdict)
-		if err != nil {
-			return out, err
-		}
-		got, err := json.Marshal(j.verdict)
-		if err != nil {
-			return out, err
-		}
-		if !bytes.Equal(want, got) {
-			out.Differences = append(out.Differences, fmt.Sprintf("item %d: the verdict is %s (%s), recorded was %s (%s)",
-				si.Index, j.verdict.Effect, j.verdict.Code, si.Verdict.Effect, si.Verdict.Code))
+		out.compare(si, j.verdict)
+		if digestOf(j.encode()) != si.Facts {
+			out.Differences = append(out.Differences, fmt.Sprintf("item %d: the facts that it depends on are others", si.Index))
 		}
 		rec.items = append(rec.items, item{si.Asked, j})
 	}
@@ -139,6 +131,14 @@ func (r *Replayer) Replay(ctx context.Context, e audit.Entry) (Replayed, error) 
 		out.Differences = append(out.Differences, "the clear part is not what this request, set and revision give: "+differing(again.Clear, e.Clear))
 	}
 	return out, nil
+}
+
+// compare notes where a verdict is not the recorded one.
+func (r *Replayed) compare(si sealedItem, v authz.Verdict) {
+	if verdictDigest(v) != verdictDigest(si.Verdict) {
+		r.Differences = append(r.Differences, fmt.Sprintf("item %d: the verdict is %s (%s), recorded was %s (%s)",
+			si.Index, v.Effect, v.Code, si.Verdict.Effect, si.Verdict.Code))
+	}
 }
 
 // differing names the members of two clear parts that differ.
@@ -291,14 +291,27 @@ func (r *Replayer) world(ctx context.Context, id string, c *clearPart) (world, e
 // item of the first part, which says who asked and why.
 func (r *Replayer) unseal(id string, e audit.Entry, c *clearPart) (items []sealedItem, first sealedItem, err error) {
 	parts, err := r.keys.Unseal(e)
+	if errors.Is(err, audit.ErrNoKey) {
+		return nil, first, r.changes.gone(r.keys, e)
+	}
 	if err != nil {
-		if errors.Is(err, audit.ErrNoKey) {
-			return nil, first, r.changes.gone(r.keys, e)
-		}
 		return nil, first, &IntegrityError{Record: id, Text: "the sealed part does not verify", Err: err}
 	}
-	byIndex := map[int]sealedItem{}
+	opened := make([]*audit.Part, len(parts))
+	for i := range parts {
+		opened[i] = &parts[i]
+	}
+	return sealedItems(id, c, opened)
+}
+
+// sealedItems reads the opened parts of a record: an item for each clear one,
+// without a request where its part is nil.
+func sealedItems(id string, c *clearPart, parts []*audit.Part) (items []sealedItem, first sealedItem, err error) {
+	items = make([]sealedItem, len(c.Items))
 	for k, p := range parts {
+		if p == nil {
+			continue
+		}
 		d := json.NewDecoder(bytes.NewReader(p.Plain))
 		d.UseNumber()
 		var sealed []sealedItem
@@ -306,19 +319,18 @@ func (r *Replayer) unseal(id string, e audit.Entry, c *clearPart) (items []seale
 			return nil, first, &IntegrityError{Record: id, Text: "the sealed part cannot be read"}
 		}
 		for i, it := range sealed {
-			byIndex[it.Index] = it
 			if k == 0 && i == 0 {
 				first = it
 			}
+			if at := it.Index - c.First; at >= 0 && at < len(items) && c.Items[at].Part == k {
+				items[at] = it
+			}
 		}
 	}
-	items = make([]sealedItem, len(c.Items))
-	for i := range c.Items {
-		it, ok := byIndex[c.First+i]
-		if !ok || it.Asked == nil {
+	for i, it := range c.Items {
+		if it.Part < 0 || it.Part >= len(parts) || parts[it.Part] != nil && items[i].Asked == nil {
 			return nil, first, &IntegrityError{Record: id, Text: "the sealed part lacks an item of the clear one"}
 		}
-		items[i] = it
 	}
 	return items, first, nil
 }

@@ -31,7 +31,7 @@ func (j *judging) resolveSubject() authz.Code {
 	j.persons = j.view.Persons(j.principal)
 	j.assignments = j.view.Assignments(j.principal)
 	if j.resource.Kind != policies.KindWard { // nobody administers Ward by delegation
-		j.live = j.grants()
+		j.live = j.delegations()
 	}
 	return ""
 }

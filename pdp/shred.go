@@ -234,6 +234,7 @@ const (
 	KeyLost     KeyStatus = "lost"     // gone, as a record says
 	KeyMissing  KeyStatus = "missing"  // gone or damaged, and no record says why
 	KeyKept     KeyStatus = "kept"     // a record says that it was destroyed: it came back
+	KeyWithheld KeyStatus = "withheld" // not in the case
 )
 
 // Keyring is what the keys of a ledger are, and how they came to it or went.

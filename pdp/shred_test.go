@@ -120,7 +120,7 @@ func TestShred(t *testing.T) {
 	}
 	// Found by what the clear part says.
 	found := ""
-	for l, err := range Find(s.keys, s.ledger.Scan(0), Seek{Subject: hierarchy.ID{Type: "User", Key: "bo"}}) {
+	for l, err := range NewFinder(s.keys, nil).Find(s.ledger.Scan(0), Seek{Subject: hierarchy.ID{Type: "User", Key: "bo"}}) {
 		must(t, err)
 		found += l.Record
 	}

@@ -3,13 +3,16 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"net/http"
+	"strings"
 
 	"github.com/ward-authz/ward/adapters/witness"
 	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp"
 	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
+	"github.com/ward-authz/ward/policies"
 )
 
 // Facts asks for facts of one kind.
@@ -424,6 +427,9 @@ type Find struct {
 	// Grant and Emergency are ids of what permitted.
 	Grant     string     `json:"grant,omitempty"`
 	Emergency string     `json:"emergency,omitempty"`
+	Resource  string     `json:"resource,omitempty"` // "claim:c1"
+	Effect    string     `json:"effect,omitempty"`   // "allow" or "deny"
+	Reason    string     `json:"reason,omitempty"`   // a policy's id
 	Action    string     `json:"action,omitempty"`
 	Code      authz.Code `json:"code,omitempty"`
 	Kind      string     `json:"kind,omitempty"`
@@ -443,17 +449,19 @@ func (h *Handler) find(ctx context.Context, who Who, in *Find) (Found, error) {
 	if err := h.PDP.Permit(ctx, who.Actor, who.Caller, "audit.read"); err != nil {
 		return Found{}, err
 	}
-	seek, err := h.seek(in)
+	return in.In(ctx, pdp.NewFinder(h.Keys, h.PDP.Graph()), h.PDP.Set(), h.Ledger.Scan(0))
+}
+
+// In finds records among some, with the set for the types of principals, which
+// may be nil, and opens what it lists.
+func (in *Find) In(ctx context.Context, f *pdp.Finder, set *policies.Set, entries iter.Seq2[audit.Entry, error]) (Found, error) {
+	seek, err := in.seek(set)
 	if err != nil {
 		return Found{}, err
 	}
-	limit := in.Limit
-	if limit <= 0 {
-		limit = 100
-	}
-	limit = min(limit, 10_000)
+	limit := bounded(in.Limit, 100, 10_000)
 	out := Found{Records: []pdp.Line{}}
-	for line, err := range pdp.Find(h.Keys, h.Ledger.Scan(0), seek) {
+	for line, err := range f.Find(entries, seek) {
 		if err != nil {
 			return Found{}, err
 		}
@@ -465,14 +473,28 @@ func (h *Handler) find(ctx context.Context, who Who, in *Find) (Found, error) {
 		}
 		out.Records = append(out.Records, line)
 	}
+	for i := range out.Records {
+		if err := f.Open(&out.Records[i]); err != nil {
+			return Found{}, err
+		}
+	}
 	return out, nil
 }
 
-func (h *Handler) seek(in *Find) (pdp.Seek, error) {
-	s := pdp.Seek{Grant: in.Grant, Emergency: in.Emergency, Action: in.Action, Code: in.Code, Kind: audit.Kind(in.Kind)}
+func (in *Find) seek(set *policies.Set) (pdp.Seek, error) {
+	s := pdp.Seek{Grant: in.Grant, Emergency: in.Emergency, Resource: in.Resource, Effect: in.Effect, Reason: in.Reason,
+		Action: in.Action, Code: in.Code, Kind: audit.Kind(in.Kind)}
+	switch in.Effect {
+	case "", authz.Allow.String(), authz.Deny.String():
+	default:
+		return s, bad("a decision is allow or deny")
+	}
+	if in.Resource != "" && !strings.Contains(in.Resource, ":") {
+		return s, bad("a resource is TYPE:ID, such as claim:c1")
+	}
 	var err error
 	if in.Subject != "" {
-		if s.Subject, err = h.PDP.PrincipalID(in.Subject); err != nil {
+		if s.Subject, err = pdp.PrincipalID(set, in.Subject); err != nil {
 			return s, bad(err.Error())
 		}
 	}

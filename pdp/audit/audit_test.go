@@ -732,11 +732,11 @@ func FuzzRecord(f *testing.F) {
 	f.Add(raw)
 	f.Add([]byte(`{"v":1,"kind":"change","time":0,"clear":{},"sealed":[]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decode(7, b)
+		e, err := Decode(7, b)
 		if err != nil {
 			return
 		}
-		again, err := decode(7, e.Body)
+		again, err := Decode(7, e.Body)
 		if err != nil || !reflect.DeepEqual(e, again) || !bytes.Equal(e.Body, b) {
 			t.Errorf("%s: %v", b, err)
 		}

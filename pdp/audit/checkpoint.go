@@ -170,7 +170,7 @@ func (s *succession) record(f frame) {
 		return
 	}
 	var clear struct{ Keys struct{ Old, New string } }
-	if e, err := decode(f.seq, f.body); err == nil && json.Unmarshal(e.Clear, &clear) == nil {
+	if e, err := Decode(f.seq, f.body); err == nil && json.Unmarshal(e.Clear, &clear) == nil {
 		if vs, err := openVerifiers(clear.Keys.Old + "\n" + clear.Keys.New); err == nil && len(vs) == 2 {
 			s.fresh = append(s.fresh, vs)
 		}

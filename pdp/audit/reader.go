@@ -22,7 +22,7 @@ func entries(fsys fileSystem, dir string, from, to, least uint64, yield func(Ent
 	}
 	next := from
 	t, err := scan(fsys, dir, from, func(f frame) error {
-		e, err := decode(f.seq, f.body)
+		e, err := Decode(f.seq, f.body)
 		if err != nil {
 			return &CorruptError{segmentName(f.seq / segmentSize * segmentSize), f.offset, f.seq, "not a record of this version"}
 		}

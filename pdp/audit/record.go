@@ -230,9 +230,9 @@ func (b body) append(out []byte) []byte {
 	return append(out, "]}"...)
 }
 
-// decode reads a body. It accepts exactly what append writes, so that one
-// record has one text. The entry shares no memory with raw.
-func decode(seq uint64, raw []byte) (Entry, error) {
+// Decode reads the body of a record. It accepts exactly what a ledger writes,
+// so that one record has one text. The entry shares no memory with raw.
+func Decode(seq uint64, raw []byte) (Entry, error) {
 	raw = bytes.Clone(raw)
 	var b body
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -274,7 +274,10 @@ func (k *Keys) seal(b body, i int, day string, p Part) (sealedPart, error) {
 	salt := make([]byte, saltSize)
 	rand.Read(salt) // never fails (crypto/rand)
 	s := sealedPart{T: t, Day: day, Key: keyID(key), Salt: b64.EncodeToString(salt)}
-	aead, err := recordAEAD(key, salt)
+	if key, err = partKey(key, salt); err != nil {
+		return sealedPart{}, err
+	}
+	aead, err := partAEAD(key)
 	if err != nil {
 		return sealedPart{}, err
 	}
@@ -285,13 +288,14 @@ func (k *Keys) seal(b body, i int, day string, p Part) (sealedPart, error) {
 	return s, nil
 }
 
-// recordAEAD derives the key of one part. The key is used for one message, so
-// the nonce is zero.
-func recordAEAD(sealKey, salt []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, sealKey, salt, "ward/audit/v1/part", 32)
-	if err != nil {
-		return nil, err
-	}
+// partKey derives the key of one part from its seal key.
+func partKey(sealKey, salt []byte) ([]byte, error) {
+	return hkdf.Key(sha256.New, sealKey, salt, "ward/audit/v1/part", sha256.Size)
+}
+
+// partAEAD is the cipher of one part. Its key is used for one message, so the
+// nonce is zero.
+func partAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
@@ -314,51 +318,101 @@ func (b body) aad(i int, s sealedPart) []byte {
 // [ErrForeignKeys] that it belongs to another key folder. With these, and with
 // a key file that cannot be read, nothing is returned.
 func (k *Keys) Unseal(e Entry) ([]Part, error) {
-	b := body{V: version, Kind: e.Kind, Time: e.Time, Clear: e.Clear, Sealed: e.sealed}
-	parts := make([]Part, 0, len(e.sealed))
-	var gone error
-	for i, s := range e.sealed {
-		p, err := k.unseal(b, i, s)
-		if errors.Is(err, ErrNoKey) {
-			gone = err
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("record %s, part %d: %w", e.ID(), i, err)
-		}
-		parts = append(parts, p)
+	keys, gone := k.PartKeys(e)
+	if gone != nil && !errors.Is(gone, ErrNoKey) {
+		return nil, gone
 	}
-	return parts, gone
+	parts, err := e.Open(keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range e.sealed {
+		if parts[i] != nil && k.Hash(tenantKind, "", parts[i].Tenant) != s.T {
+			return nil, fmt.Errorf("record %s, part %d: %w", e.ID(), i, ErrCorrupt)
+		}
+	}
+	opened := make([]Part, 0, len(parts))
+	for _, p := range parts {
+		if p != nil {
+			opened = append(opened, *p)
+		}
+	}
+	return opened, gone
 }
 
-func (k *Keys) unseal(b body, i int, s sealedPart) (Part, error) {
+// PartKeys gives the key of each part of an entry, in their order. Such a key
+// opens that one part and nothing else. Where the seal key is gone it is nil,
+// and the error [ErrNoKey]; the others are as those of Unseal.
+func (k *Keys) PartKeys(e Entry) ([][]byte, error) {
+	keys := make([][]byte, len(e.sealed))
+	var gone error
+	for i, s := range e.sealed {
+		key, err := k.keyOf(s)
+		if err == nil {
+			salt, _ := b64.DecodeString(s.Salt)
+			keys[i], err = partKey(key, salt)
+		}
+		if err = in(e, i, err); errors.Is(err, ErrNoKey) {
+			gone = err
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return keys, gone
+}
+
+// Open opens the parts of an entry with keys of their own, as
+// [Keys.PartKeys] gave them. A part without a key is nil. [ErrCorrupt] means
+// that a key does not open its part.
+func (e Entry) Open(keys [][]byte) ([]*Part, error) {
+	if len(keys) != len(e.sealed) {
+		return nil, fmt.Errorf("record %s: %w: a key for each part is wanted", e.ID(), ErrCorrupt)
+	}
+	b := body{V: version, Kind: e.Kind, Time: e.Time, Clear: e.Clear, Sealed: e.sealed}
+	parts := make([]*Part, len(keys))
+	for i, key := range keys {
+		if key == nil {
+			continue
+		}
+		var err error
+		if parts[i], err = b.open(i, key); err != nil {
+			return nil, in(e, i, err)
+		}
+	}
+	return parts, nil
+}
+
+// in says in which part an error is.
+func in(e Entry, part int, err error) error {
+	if err != nil {
+		err = fmt.Errorf("record %s, part %d: %w", e.ID(), part, err)
+	}
+	return err
+}
+
+// keyOf gives the seal key of a part.
+func (k *Keys) keyOf(s sealedPart) ([]byte, error) {
 	key, err := k.openSeal(s.T, s.Day)
-	if err != nil {
-		return Part{}, err
+	if err == nil && keyID(key) != s.Key { // a new one was made later that day
+		err = ErrNoKey
 	}
-	if keyID(key) != s.Key { // a new one was made later that day
-		return Part{}, ErrNoKey
-	}
-	salt, err := b64.DecodeString(s.Salt)
-	ct, err2 := b64.DecodeString(s.CT)
+	return key, err
+}
+
+// open opens part i.
+func (b body) open(i int, key []byte) (*Part, error) {
+	aead, err := partAEAD(key)
+	ct, err2 := b64.DecodeString(b.Sealed[i].CT)
 	if err != nil || err2 != nil {
-		return Part{}, ErrCorrupt
+		return nil, ErrCorrupt
 	}
-	aead, err := recordAEAD(key, salt)
-	if err != nil {
-		return Part{}, err
-	}
-	plain, err := aead.Open(nil, make([]byte, aead.NonceSize()), ct, b.aad(i, s))
+	plain, err := aead.Open(nil, make([]byte, aead.NonceSize()), ct, b.aad(i, b.Sealed[i]))
 	if err != nil || len(plain) < 4 {
-		return Part{}, ErrCorrupt
+		return nil, ErrCorrupt
 	}
 	n := binary.BigEndian.Uint32(plain)
 	if plain = plain[4:]; uint64(n) > uint64(len(plain)) {
-		return Part{}, ErrCorrupt
+		return nil, ErrCorrupt
 	}
-	p := Part{Tenant: string(plain[:n]), Plain: plain[n:]}
-	if k.Hash(tenantKind, "", p.Tenant) != s.T {
-		return Part{}, ErrCorrupt
-	}
-	return p, nil
+	return &Part{Tenant: string(plain[:n]), Plain: plain[n:]}, nil
 }

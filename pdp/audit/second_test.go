@@ -330,7 +330,7 @@ func loseFirst(t *testing.T, seed uint64, early bool) (losses, missing int) {
 				missing++
 				continue
 			}
-			e, err := decode(seq, mo.bodies[seq])
+			e, err := Decode(seq, mo.bodies[seq])
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Checks Ward's evidence from files and a public key; shares no code with Ward.
+
+    verify.py ledger FOLDER VERIFIER    every frame, and the tree against every checkpoint
+    verify.py case FOLDER VERIFIER      every record's proof, and the digests of the policies
+
+VERIFIER is a file with the ledger's public keys. Exit code 0: as it was written, 7: not.
+Written from pdp/audit/doc.go and pdp/doc.go; Python 3.8 or later and nothing else."""
+import base64, hashlib, os, re, struct, sys
+
+def check(ok, text):
+    if not ok:
+        raise ValueError(text)
+
+def sha(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+def b64(s):
+    check(base64.b64encode(base64.b64decode(s)).decode() == s, "base64 in another spelling")
+    return base64.b64decode(s)
+
+# Ed25519 (RFC 8032), verification only, in extended coordinates.
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+
+def add(p, q):
+    a, b = (p[1] - p[0]) * (q[1] - q[0]), (p[1] + p[0]) * (q[1] + q[0])
+    c, d = 2 * p[3] * q[3] * D, 2 * p[2] * q[2]
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % P, g * h % P, f * g % P, e * h % P
+
+def mul(n, p):
+    r = (0, 1, 1, 0)
+    for bit in bin(n)[2:]:
+        r = add(add(r, r), p) if bit == "1" else add(r, r)
+    return r
+
+def point(raw):
+    y = int.from_bytes(raw, "little") & (1 << 255) - 1
+    x2 = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(x2, (P + 3) // 8, P)
+    x = x if x * x % P == x2 else x * pow(2, (P - 1) // 4, P) % P
+    check(y < P and x * x % P == x2, "not a point")
+    x = x if x & 1 == raw[31] >> 7 else P - x
+    return x, y, 1, x * y % P
+
+def signed(key, msg, sig):
+    s, h = int.from_bytes(sig[32:], "little"), hashlib.sha512(sig[:32] + key + msg).digest()
+    a = mul(s, point((4 * pow(5, -1, P) % P).to_bytes(32, "little")))
+    b = add(point(sig[:32]), mul(int.from_bytes(h, "little") % L, point(key)))
+    return len(sig) == 64 and s < L and all((a[i] * b[2] - b[i] * a[2]) % P == 0 for i in (0, 1))
+
+def verifiers(path):  # a line is name+hash+base64(1 || key)
+    keys = {}
+    for name, digest, raw in (line.split("+", 2) for line in open(path)):
+        check(sha(name.encode(), b"\n", b64(raw.strip()))[:4].hex() == digest, "a key is not that of its hash")
+        keys[name, bytes.fromhex(digest)] = b64(raw.strip())[1:]
+    return keys
+
+def checkpoint(note, keys):  # origin, size and root; an empty line; signatures
+    text, sigs = note.split("\n\n")
+    origin, size, root = text.split("\n")
+    good = 0
+    for name, raw in re.findall("(?m)^\u2014 ([^ \n]+) ([^ \n]+)$", sigs):
+        key = keys.get((name, b64(raw)[:4]))  # a witness's may stand beside the ledger's
+        good += name == origin and key is not None and signed(key, (text + "\n").encode(), b64(raw)[4:])
+    check(good == 1 and size == str(int(size)), "a checkpoint is not signed by the ledger's key")
+    return int(size), b64(root)
+
+TABLE = list(range(256))
+for _ in range(8):
+    TABLE = [c >> 1 ^ (0x82F63B78 if c & 1 else 0) for c in TABLE]
+
+def crc32c(data):
+    c = 0xFFFFFFFF
+    for byte in data:
+        c = c >> 8 ^ TABLE[(c ^ byte) & 255]
+    return c ^ 0xFFFFFFFF
+
+def ledger(folder, keys):
+    text = open(os.path.join(folder, "checkpoints"), "rb").read().decode()
+    notes = re.findall("([^\n]+\n[0-9]+\n[^\n]{44}\n\n\u2014 [^\n]+ [^\n]{92}\n)\n", text)
+    whole = "".join(n + "\n" for n in notes)  # the last one may be torn, and is shorter then
+    check(notes and text.startswith(whole) and len(text) - len(whole) <= len(notes[-1]), "a bad checkpoint")
+    roots = dict(checkpoint(n, keys) for n in notes)
+    check(list(roots) == sorted(roots) and len(roots) == len(notes) and roots.get(0) == sha(), "checkpoints out of order")
+    seq, edges, torn, last = 0, [], 0, max(roots)
+    names = sorted(n for n in os.listdir(folder) if re.fullmatch("[0-9]{20}", n))
+    for name in names:
+        check(int(name) == seq and seq % 65536 == 0, "segment %s is not in its place" % name)
+        data, at, batch = open(os.path.join(folder, name), "rb").read(), 0, seq
+        while at < len(data):
+            length, crc, first = struct.unpack_from("<IIQ", data + bytes(16), at)
+            frame = data[at : at + 16 + length]
+            if not (0 < length <= 61440 and len(frame) == 16 + length and crc == crc32c(frame[:4] + frame[8:])):
+                torn = len(data) - at
+                check(name == names[-1] and seq >= last, "a bad frame at a-%d" % seq)
+                break
+            check(first in (batch, seq) and seq < int(name) + 65536, "a-%d is not in its place" % seq)
+            seq, at, batch, size, h = seq + 1, at + 16 + length, first, 1, sha(b"\0", frame[16:])
+            while edges and edges[-1][0] == size:
+                size, h = 2 * size, sha(b"\1", edges.pop()[1], h)
+            edges.append((size, h))
+            if seq in roots:
+                for _, left in edges[-2::-1]:
+                    h = sha(b"\1", left, h)
+                check(h == roots[seq], "the root at %d is not the checkpoint's" % seq)
+    check(seq >= last, "%d records, and a checkpoint states %d" % (seq, last))
+    return "%d records, %d of them under %d checkpoints, %d torn bytes" % (seq, last, len(roots), torn)
+
+def case(folder, keys):
+    files = {n: open(os.path.join(folder, n), "rb").read() for n in os.listdir(folder)}
+    records = [n[:-7] for n in files if n.endswith(".record")]
+    for name in files:
+        check(not name.endswith(".policies") or name == "sha256-%s.policies" % sha(files[name]).hex(), "%s is not of its digest" % name)
+    for name in records:
+        head, note = files[name + ".proof"].decode().split("\n\n", 1)
+        magic, index, *path = head.split("\n")
+        check(magic == "c2sp.org/tlog-proof@v1" and index == "index " + name[2:], "%s: the proof is of another record" % name)
+        size, root = checkpoint(note, keys)
+        at, end, h = int(name[2:]), size - 1, sha(b"\0", files[name + ".record"])
+        check(at <= end, "%s: the proof is of nothing" % name)
+        for p in map(b64, path):  # RFC 9162, 2.1.3.2
+            check(end > 0, "%s: the proof is too long" % name)
+            h = sha(b"\1", p, h) if at & 1 or at == end else sha(b"\1", h, p)
+            while at == end and at and not at & 1:
+                at, end = at >> 1, end >> 1
+            at, end = at >> 1, end >> 1
+        check(end == 0 and h == root, "%s is not in the ledger" % name)
+    check(records, "no record")
+    return "%d records, each in the ledger" % len(records)
+
+if len(sys.argv) != 4 or sys.argv[1] not in ("ledger", "case"):
+    sys.exit(__doc__)
+try:
+    print((ledger if sys.argv[1] == "ledger" else case)(sys.argv[2], verifiers(sys.argv[3])))
+except (ValueError, OSError, KeyError) as e:
+    sys.stderr.write("not as it was written: %s\n" % e)
+    sys.exit(7)

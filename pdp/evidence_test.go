@@ -97,7 +97,7 @@ func TestGoldenLedgers(t *testing.T) {
 	const folder = "../testdata/ledgers"
 	if *golden != "" {
 		s := boltSite(t, pbm(), "2026-11-20T12:00:00Z")
-		record(t, s, 400, 3, 12)
+		record(t, s, 700, 4, 12)
 		anchor := s.ledger.Checkpoint()
 		dir := s.freeze(t)
 		must(t, os.WriteFile(filepath.Join(dir, "anchor"), anchor, 0o600))

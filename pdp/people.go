@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,6 +67,10 @@ const (
 	// MaxRequests is how many grants somebody asks for within 24 hours, whatever
 	// has become of them.
 	MaxRequests = 32
+	// MaxRequestBytes is how long a request may be, as JSON: its record holds it
+	// several times, and always fits, so that none goes unrecorded for what the
+	// facts say.
+	MaxRequestBytes = 8 << 10
 )
 
 // GrantRequest is a grant that somebody asks for. Of Grant these count: Type,
@@ -98,6 +103,9 @@ type GrantRequest struct {
 // that comes with grant_exists holds the id of the grant that the key made, and
 // nothing else.
 func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Delegated, error) {
+	if raw, err := json.Marshal(q); err != nil || len(raw) > MaxRequestBytes {
+		return Delegated{}, &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: "the request is too large", Err: err}
+	}
 	made := newID("g-")
 	id := made
 	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
@@ -128,16 +136,21 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		if g.Grantor.IsZero() {
 			g.Grantor = giver
 		}
+		_, exists := view.Grant(id) // by a key of their own
 		// What the request itself or the pack rules out is told to anybody.
 		switch {
 		case w.set.Catalogue().GrantTypes[g.Type] == nil:
 			return d.declined("grant_type_unknown", "the pack has no grant type of this name"), nil
-		case e.Valid.From < w.now:
+		case e.Valid.From < w.now && !exists: // asked again, it was not when it was asked for
 			return d.declined("grant_backdated", "a grant begins no earlier than it is asked for"), nil
 		}
-		// What the facts rule out, to whom the pack lets ask.
+		if r := malformed(w, a, e); r != nil {
+			return d.declined(r.Code, r.Text), nil
+		}
+		// What the facts rule out, to whom the pack lets ask. Who may co-sign comes
+		// last: to learn of it costs a request, which the others see and which counts.
 		needed, err := need(w, view, &e, q.CoSigners)
-		switch _, exists := view.Grant(id); {
+		switch {
 		case err != nil:
 			return deed{}, err
 		case exists:
@@ -145,10 +158,10 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		case d.refusal != nil:
 		case g.Grantor != giver:
 			d.refusal = &hierarchy.Refusal{Code: "grantor_unentitled", Text: "who gives is whoever the grant is about, or who has what it is made from"}
-		case needed != nil:
-			d.refusal = needed
 		default:
-			d.refusal = w.tooMany(view, who)
+			if d.refusal = w.tooMany(view, who); d.refusal == nil {
+				d.refusal = needed
+			}
 		}
 		var signatures []hierarchy.Event
 		for _, n := range g.Needs {
@@ -180,6 +193,17 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		return Delegated{}, err
 	}
 	return p.after(id, verdict, changed)
+}
+
+// malformed returns why an event is none, as far as it and the pack alone tell.
+func malformed(w world, a Asking, e hierarchy.Event) *hierarchy.Refusal {
+	if r := check(w, &e); r != nil {
+		return r
+	}
+	_, err := hierarchy.Encode(&hierarchy.Batch{Time: w.now, Events: []hierarchy.Event{e},
+		Provenance: hierarchy.Provenance{Who: operator(w.graph.At(w.now, w.rev, w.confers)), Why: a.Why, Ticket: a.Ticket}})
+	r, _ := errors.AsType[*hierarchy.Refusal](err)
+	return r
 }
 
 // tooMany refuses one request more than somebody may make, or returns nil.
@@ -621,7 +645,10 @@ func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View
 	if err != nil {
 		return authz.Verdict{}, Changed{}, err
 	}
-	if len(t.events) == 0 {
+	if len(t.events) > 0 {
+		t.refusal = p.unfit(t)
+	}
+	if len(t.events) == 0 || t.refusal != nil {
 		err := p.decline(ctx, t, t.refusal)
 		if !delivery.Leave() {
 			err = &authz.Error{Kind: authz.Outage, Code: authz.Superseded, Text: "a change overtook the answer: ask again"}
@@ -649,6 +676,16 @@ func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View
 		err = p.decline(ctx, t, refusal)
 	}
 	return t.first.Verdict, changed, err
+}
+
+// unfit returns why the facts do not admit the events of a deed, as they are now.
+func (p *PDP) unfit(t weighed) *hierarchy.Refusal {
+	events, err := complete(t.world, t.events)
+	if err == nil {
+		err = p.graph.Check(&hierarchy.Batch{Time: t.world.now, Events: events, Provenance: hierarchy.Provenance{Who: t.items[0].principal}})
+	}
+	refusal, _ := errors.AsType[*hierarchy.Refusal](err)
+	return refusal
 }
 
 // weighed is a deed as it was judged: what is recorded, and what comes of it.

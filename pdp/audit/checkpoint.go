@@ -159,7 +159,8 @@ func parseSize(s string) (uint64, error) {
 // a checkpoint of the one before covers the change record that names it.
 type succession struct {
 	named map[uint32]uint32 // by whom each was, both as note key hashes
-	fresh []verifiers       // old and new, in records that no checkpoint covers yet
+	fresh []string          // verifiers of old and new, in records that no checkpoint covers yet
+	found []string          // verifiers that may sign and were not given
 }
 
 var changeHead = fmt.Appendf(nil, `{"v":%d,"kind":"%s"`, version, Change)
@@ -172,25 +173,46 @@ func (s *succession) record(f frame) {
 	var clear struct{ Keys struct{ Old, New string } }
 	if e, err := Decode(f.seq, f.body); err == nil && json.Unmarshal(e.Clear, &clear) == nil {
 		if vs, err := openVerifiers(clear.Keys.Old + "\n" + clear.Keys.New); err == nil && len(vs) == 2 {
-			s.fresh = append(s.fresh, vs)
+			s.fresh = append(s.fresh, clear.Keys.Old+"\n"+clear.Keys.New)
 		}
 	}
+}
+
+// unnamed reports whether one of the keys given, after the first, is in no
+// record: they are announced once such a record is durable, so records are missing.
+func (s *succession) unnamed(given verifiers) bool {
+	for _, v := range given[1:] {
+		_, named := s.named[v.KeyHash()]
+		if !named && !slices.ContainsFunc(s.fresh, func(pair string) bool {
+			vs, err := openVerifiers(pair)
+			return err == nil && vs[1].KeyHash() == v.KeyHash()
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // next gives the checkpoint after one that covers all records until now, and
 // refuses a signer whom they do not name.
 func (s *succession) next(c *checkpoints) (checkpoint, error) {
 	for _, pair := range s.fresh {
-		old, next := pair[0], pair[1]
+		vs, err := openVerifiers(pair)
+		if err != nil {
+			return checkpoint{}, err
+		}
+		old, next := vs[0], vs[1]
 		s.named[next.KeyHash()] = old.KeyHash()
 		if c.v.index(next.KeyHash()) < 0 {
-			c.v = append(c.v[:len(c.v):len(c.v)], next)
+			c.v, s.found = append(c.v[:len(c.v):len(c.v)], next), append(s.found, strings.Fields(pair)[1])
 		}
 	}
 	s.fresh = nil
 	by, first := c.key, !c.any
 	cp, err := c.next()
-	if err == nil && !first && cp.key != by && s.named[c.v[cp.key].KeyHash()] != c.v[by].KeyHash() {
+	if err == nil && first && cp.key > 0 {
+		err = c.corrupt("it begins with a checkpoint of a later key")
+	} else if err == nil && !first && cp.key != by && s.named[c.v[cp.key].KeyHash()] != c.v[by].KeyHash() {
 		err = c.corrupt("another key signs, and no record names it")
 	}
 	return cp, err

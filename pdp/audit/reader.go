@@ -115,6 +115,7 @@ type Report struct {
 	Tail           uint64 // records after it, which nobody has signed yet
 	Anchored       bool   // whether an outside checkpoint of at least one record agreed
 	AnchorSize     uint64 // records that the longest one covers; a forger without it could have rewritten the rest
+	Verifier       string // the ledger's public keys, one a line: those given, and those that the records name
 }
 
 // String says it in words, and what could not be known.
@@ -151,8 +152,13 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 		return rep, err
 	}
 	var anchors []checkpoint
+	var unopened error // of an anchor by a key that the records may name
 	for _, msg := range outside {
 		cp, err := openAnchor(msg, v)
+		if errors.Is(err, ErrCorrupt) {
+			unopened = cmp.Or(unopened, err)
+			continue
+		}
 		if err != nil {
 			return rep, err
 		}
@@ -183,9 +189,19 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 	if err == nil && !cps.any {
 		err = cps.corrupt("no checkpoint")
 	}
+	if err == nil && signers.unnamed(v) {
+		err = cps.corrupt("fewer records than a later key of the ledger proves: none names it")
+	}
+	switch {
+	case err == nil && unopened != nil && len(signers.found) > 0:
+		return verify(fsys, dir, verifier+"\n"+strings.Join(signers.found, "\n"), outside...)
+	case err == nil:
+		err = unopened
+	}
 	if err != nil {
 		return Report{}, err
 	}
+	rep.Verifier = strings.Join(append(strings.Fields(verifier), signers.found...), "\n")
 	rep.Anchored, rep.CheckpointSize = rep.AnchorSize > 0, cps.last
 	rep.Records, rep.Root, rep.Tail = tr.n, tr.root().String(), tr.n-cps.last
 	return rep, nil

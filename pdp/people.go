@@ -103,6 +103,9 @@ type GrantRequest struct {
 // that comes with grant_exists holds the id of the grant that the key made, and
 // nothing else.
 func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Delegated, error) {
+	if err := p.rates.take(a.Caller, 1); err != nil {
+		return Delegated{}, err
+	}
 	if raw, err := json.Marshal(q); err != nil || len(raw) > MaxRequestBytes {
 		return Delegated{}, &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: "the request is too large", Err: err}
 	}
@@ -354,6 +357,9 @@ func signature(grant string, n hierarchy.Need, who hierarchy.ID, from hierarchy.
 // SignGrant signs a grant, as what the pack and the grant let the asker sign it.
 // Somebody who can sign it in several ways says which.
 func (p *PDP) SignGrant(ctx context.Context, a Asking, id string, as hierarchy.Signer) (Delegated, error) {
+	if err := p.rates.take(a.Caller, 1); err != nil {
+		return Delegated{}, err
+	}
 	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
 		draft := signature(id, hierarchy.Need{As: as, By: who}, who, w.now)
 		d := deed{asks: []*asked{p.question(w, a, ActionApproveGrant, policies.KindGrant, id, &draft)}}
@@ -636,9 +642,6 @@ func (d deed) declined(code, text string) deed {
 // to be done is judged again with p.changing held: the facts that it was judged
 // by must be those that it is written to, or two requests would pass one limit.
 func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View, hierarchy.ID) (deed, error)) (authz.Verdict, Changed, error) {
-	if err := p.rates.take(a.Caller, 1); err != nil {
-		return authz.Verdict{}, Changed{}, err
-	}
 	_, delivery := authz.Deliver(ctx)
 	defer delivery.Done()
 	t, err := p.weigh(p.flights.take(&p.current, delivery), a, plan)

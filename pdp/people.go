@@ -713,6 +713,9 @@ func (p *PDP) weigh(cur *pair, a Asking, plan func(world, hierarchy.View, hierar
 	t := weighed{recording: recording{kind: audit.Change, world: w, head: cur.head}, refusal: d.refusal, veiled: d.veiled}
 	allowed := make([]bool, len(d.asks))
 	for i, ask := range d.asks {
+		if !legible(ask.Draft) {
+			return weighed{}, &authz.Error{Kind: authz.Refused, Code: authz.BadRequest, Text: "what is asked for holds an id that is none"}
+		}
 		j := w.judge(ask)
 		t.items = append(t.items, item{ask, j})
 		allowed[i] = authz.Enforce(authz.Decision{Verdict: j.verdict}, a.Caller).Allowed()
@@ -726,6 +729,14 @@ func (p *PDP) weigh(cur *pair, a Asking, plan func(world, hierarchy.View, hierar
 		t.events = d.events(allowed)
 	}
 	return t, nil
+}
+
+// legible reports whether a draft can be read back from a record: whoever asks
+// beside a door may have left an id out.
+func legible(draft *hierarchy.Event) bool {
+	raw, err := json.Marshal(draft)
+	var again *hierarchy.Event
+	return err == nil && json.Unmarshal(raw, &again) == nil
 }
 
 // decline records that nothing comes of a deed, and returns what the asker is

@@ -111,36 +111,45 @@ type tail struct {
 	torn     int64 // bytes behind offset
 }
 
+// span is the records [from, to), of which those below least must be there.
+type span struct{ from, to, least uint64 }
+
 var errStop = errors.New("stop")
 
-// scan hands the frames from a sequence number on to fn, in order, and gives
-// the tail. It stops early, with the tail so far, when fn returns errStop.
+// scan hands the frames of a span to fn, in order, and gives the tail. It stops
+// early, with the tail so far, at the end of the span or when fn returns errStop.
 //
 // What follows the last valid frame of the last segment is a torn tail if no
 // later batch is in it: a batch is written only once the one before is durable.
 // Everything else that is not a valid frame in its place is a *CorruptError.
 // The ledger may grow meanwhile.
-func scan(fsys fileSystem, dir string, from uint64, fn func(frame) error) (tail, error) {
+func scan(fsys fileSystem, dir string, of span, fn func(frame) error) (tail, error) {
+	t := tail{}
+	if of.from >= of.to {
+		return t, nil
+	}
 	firsts, err := listSegments(fsys, dir)
 	if err != nil {
 		return tail{}, err
 	}
-	t := tail{}
 	for i, first := range firsts {
-		if first+segmentSize <= from && i < len(firsts)-1 {
+		last := i == len(firsts)-1
+		if first+segmentSize <= of.from && !last {
 			continue
 		}
-		if t, err = scanSegment(fsys, dir, first, from, i == len(firsts)-1, fn); err != nil {
-			if errors.Is(err, errStop) {
-				err = nil
-			}
+		if t, err = scanSegment(fsys, dir, first, of, last, fn); errors.Is(err, errStop) {
+			return t, nil
+		} else if err != nil {
 			return t, err
 		}
+	}
+	if t.seq < of.least {
+		return t, &CorruptError{segmentName(t.segment), t.offset, t.seq, "records are missing"}
 	}
 	return t, nil
 }
 
-func scanSegment(fsys fileSystem, dir string, first, from uint64, last bool, fn func(frame) error) (tail, error) {
+func scanSegment(fsys fileSystem, dir string, first uint64, of span, last bool, fn func(frame) error) (tail, error) {
 	name := segmentName(first)
 	t := tail{segment: first, exists: true, seq: first, batch: first}
 	f, err := fsys.OpenFile(filepath.Join(dir, name), os.O_RDONLY, 0)
@@ -157,6 +166,9 @@ func scanSegment(fsys fileSystem, dir string, first, from uint64, last bool, fn 
 		return bufio.NewReaderSize(io.NewSectionReader(f, t.offset, size-t.offset), headerSize+MaxBody)
 	}
 	for r, again := in(), false; ; {
+		if t.seq == of.to {
+			return t, errStop
+		}
 		if t.offset == size {
 			if !last && t.seq < first+segmentSize {
 				return t, corrupt("segment is too short")
@@ -178,7 +190,7 @@ func scanSegment(fsys fileSystem, dir string, first, from uint64, last bool, fn 
 			if batch == t.seq {
 				t.batch, t.batchOff = batch, t.offset
 			}
-			if t.seq >= from {
+			if t.seq >= of.from {
 				if err := fn(frame{t.seq, batch, t.offset, body}); err != nil {
 					return t, err
 				}

@@ -147,7 +147,7 @@ func Create(dir string, keys *Keys) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(fsys, filepath.Join(dir, checkpointsFile), append(cp.note, '\n'))
+	return writeFile(fsys, filepath.Join(dir, checkpointsFile), cp.entry(keys.signer.Name()))
 }
 
 func keysApart(dir string, keys *Keys) error {
@@ -209,7 +209,7 @@ func (l *Ledger) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
-	t, err := hashAll(l.fs, l.dir, &l.tree, nil, claim{"the last checkpoint", list([]checkpoint{cp})})
+	t, err := hashAll(l.fs, l.dir, &l.tree, func(frame) {}, claim{"the last checkpoint", list([]checkpoint{cp})})
 	if err != nil {
 		return rec, err
 	}
@@ -236,7 +236,7 @@ func (l *Ledger) recover(t tail, cp checkpoint, cpEnd int64) (Recovery, error) {
 	if err := l.cps.Truncate(cpEnd); err != nil {
 		return rec, err
 	}
-	l.cpOff = cpEnd - int64(len(cp.note)) - 1
+	l.cpOff = cpEnd - int64(entrySize(l.keys.signer.Name()))
 	if err := l.addCheckpoint(cp); err != nil {
 		return rec, err
 	}
@@ -525,7 +525,7 @@ func (l *Ledger) checkpoint() error {
 }
 
 func (l *Ledger) addCheckpoint(cp checkpoint) error {
-	entry := append(cp.note[:len(cp.note):len(cp.note)], '\n')
+	entry := cp.entry(l.keys.signer.Name())
 	if _, err := l.cps.WriteAt(entry, l.cpOff); err != nil {
 		return err
 	}
@@ -605,7 +605,7 @@ func (l *Ledger) release() error {
 func (l *Ledger) Scan(from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		size := l.size.Load()
-		entries(l.fs, l.dir, from, size, size, yield)
+		entries(l.fs, l.dir, span{from, size, size})(yield)
 	}
 }
 

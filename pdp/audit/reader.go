@@ -15,38 +15,24 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// entries yields the records of [from, to), of which at least min-from exist.
-func entries(fsys fileSystem, dir string, from, to, least uint64, yield func(Entry, error) bool) {
-	if from >= to {
-		return
-	}
-	next := from
-	t, err := scan(fsys, dir, from, func(f frame) error {
-		e, err := Decode(f.seq, f.body)
+// entries gives the records of a span.
+func entries(fsys fileSystem, dir string, of span) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		_, err := scan(fsys, dir, of, func(f frame) error {
+			e, err := Decode(f.seq, f.body)
+			if err != nil {
+				return &CorruptError{segmentName(f.seq / segmentSize * segmentSize), f.offset, f.seq, "not a record of this version"}
+			}
+			if !yield(e, nil) {
+				return errStop
+			}
+			return nil
+		})
 		if err != nil {
-			return &CorruptError{segmentName(f.seq / segmentSize * segmentSize), f.offset, f.seq, "not a record of this version"}
+			yield(Entry{}, err)
 		}
-		next = f.seq + 1
-		if !yield(e, nil) {
-			return errDone
-		}
-		if next >= to {
-			return errStop
-		}
-		return nil
-	})
-	if errors.Is(err, errDone) {
-		return
-	}
-	if err == nil && next < least {
-		err = &CorruptError{segmentName(t.segment), t.offset, t.seq, "records are missing"}
-	}
-	if err != nil {
-		yield(Entry{}, err)
 	}
 }
-
-var errDone = errors.New("done")
 
 // first gives the first of some entries, which should be at seq.
 func first(seq uint64, some iter.Seq2[Entry, error]) (Entry, error) {
@@ -99,9 +85,7 @@ func (r *Reader) All() iter.Seq2[Entry, error] { return r.From(0) }
 
 // From is All from a sequence number on.
 func (r *Reader) From(seq uint64) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		entries(r.fs, r.dir, seq, math.MaxUint64, r.cp.size, yield)
-	}
+	return entries(r.fs, r.dir, span{seq, math.MaxUint64, r.cp.size})
 }
 
 // Entry gives one record; [ErrNotFound] if there is none (yet).
@@ -165,24 +149,13 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 		return rep, err
 	}
 	defer f.Close()
-	size, err := f.Size() // before the records, which may grow past it
+	cps, err := newCheckpoints(f, v) // before the records, which may grow past it
 	if err != nil {
 		return rep, err
 	}
-	cps := newCheckpoints(f, 0, size, v)
-	signers := succession{named: map[uint32]uint32{}}
-	own := func() (checkpoint, error) {
-		cp, err := signers.next(cps)
-		if errors.Is(err, errTorn) {
-			err = io.EOF
-		}
-		return cp, err
-	}
+	cps.named = map[uint32]uint32{}
 	var tr tree
-	_, err = hashAll(fsys, dir, &tr, signers.record, claim{"a checkpoint", own}, claim{"the outside checkpoint", list(anchors)})
-	if err == nil && !cps.any {
-		err = cps.corrupt("no checkpoint")
-	}
+	_, err = hashAll(fsys, dir, &tr, cps.record, claim{"a checkpoint", cps.next}, claim{"the outside checkpoint", list(anchors)})
 	if err != nil {
 		return Report{}, err
 	}
@@ -209,46 +182,38 @@ func list(cps []checkpoint) func() (checkpoint, error) {
 }
 
 // hashAll reads all records into the tree, holds every claim against it, and
-// shows each to see, if there is one.
+// shows each to see.
 func hashAll(fsys fileSystem, dir string, tr *tree, see func(frame), claims ...claim) (tail, error) {
-	stated := make([]*checkpoint, len(claims)) // the next of each claim, nil after its last
-	advance := func(i int) error {
-		cp, err := claims[i].next()
-		if stated[i] = &cp; err == io.EOF {
-			stated[i], err = nil, nil
-		}
-		return err
-	}
+	const none = math.MaxUint64                                           // more than a checkpoint can state
+	stated := slices.Repeat([]checkpoint{{root: tr.root()}}, len(claims)) // the next of each claim: at first that nothing is there
 	check := func() error {
-		for i, cp := range stated {
-			for ; cp != nil && cp.size <= tr.n; cp = stated[i] {
-				if cp.root != tr.root() {
+		for i := range stated {
+			for stated[i].size <= tr.n {
+				if stated[i].root != tr.root() {
 					return &CorruptError{segmentName((max(tr.n, 1) - 1) / segmentSize * segmentSize), 0, tr.n, "the root differs from " + claims[i].by}
 				}
-				if err := advance(i); err != nil {
+				cp, err := claims[i].next()
+				if err == io.EOF {
+					cp, err = checkpoint{size: none}, nil
+				}
+				if err != nil {
 					return err
 				}
+				stated[i] = cp
 			}
 		}
 		return nil
 	}
-	for i := range claims {
-		if err := advance(i); err != nil {
-			return tail{}, err
-		}
-	}
 	if err := check(); err != nil {
 		return tail{}, err
 	}
-	t, err := scan(fsys, dir, 0, func(f frame) error {
+	t, err := scan(fsys, dir, span{0, math.MaxUint64, 0}, func(f frame) error {
 		tr.push(tlog.RecordHash(f.body))
-		if see != nil {
-			see(f)
-		}
+		see(f)
 		return check()
 	})
 	for i, cp := range stated {
-		if cp != nil && err == nil {
+		if cp.size != none && err == nil {
 			err = &CorruptError{segmentName(t.segment), t.offset, tr.n, "fewer records than " + claims[i].by + " states"}
 		}
 	}

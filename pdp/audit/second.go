@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Durability is where a record must be before it is acknowledged.
@@ -100,7 +101,7 @@ func (l *Ledger) catchUp() error {
 	}
 	if err == nil {
 		l.next.first = size
-		_, err = scan(l.fs, l.dir, size, func(f frame) error {
+		_, err = scan(l.fs, l.dir, span{size, math.MaxUint64, 0}, func(f frame) error {
 			if l.next.frames = appendFrame(l.next.frames, f.batch, f.body); len(l.next.frames) > 2*l.o.MaxBehind {
 				return errBehind
 			}

@@ -284,12 +284,12 @@ func TestTamper(t *testing.T) {
 		"checkpoints deleted":       func(m *memFS) { delete(m.current, filepath.Join(memLedger, checkpointsFile)) },
 		"checkpoints swapped": func(m *memFS) {
 			d := m.cps().data
-			i := bytes.Index(d, []byte("=\n\nward")) + 3
+			i := entrySize(k.signer.Name())
 			m.cps().data = append(bytes.Clone(d[i:]), d[:i]...)
 		},
 		"checkpoint repeated": func(m *memFS) {
 			d := m.cps().data
-			i := bytes.Index(d, []byte("=\n\nward")) + 3
+			i := entrySize(k.signer.Name())
 			m.cps().data = append(bytes.Clone(d), d[i:]...)
 		},
 		"checkpoint with another size": func(m *memFS) {
@@ -305,8 +305,8 @@ func TestTamper(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := m.cps().data
-			i := bytes.Index(d, []byte("=\n\nward")) + 3
-			m.cps().data = append(bytes.Clone(d[:i]), append(cp.note, '\n')...)
+			i := entrySize(k.signer.Name())
+			m.cps().data = append(bytes.Clone(d[:i]), cp.entry(k.signer.Name())...)
 		},
 	} {
 		c := m.clone()

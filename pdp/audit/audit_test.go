@@ -132,7 +132,7 @@ func TestUnsealBinds(t *testing.T) {
 		"count": func(e *Entry) { e.sealed = e.sealed[:1] },
 		"salt":  func(e *Entry) { e.sealed[0].Salt = e.sealed[1].Salt },
 		"text":  func(e *Entry) { e.sealed[0].CT = e.sealed[1].CT },
-		"short": func(e *Entry) { e.sealed[0].CT = "" },
+		"short": func(e *Entry) { e.sealed[0].CT = nil },
 		"path":  func(e *Entry) { e.sealed[0].T = "../../x" },
 	} {
 		e, err := l.Entry(0)

@@ -81,7 +81,13 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-func (f osFile) Sync() error { return syncData(f.File) }
+// writeSync writes to a file, and makes that durable.
+func writeSync(f file, b []byte, off int64) error {
+	if _, err := f.WriteAt(b, off); err != nil {
+		return err
+	}
+	return f.Sync()
+}
 
 // writeFile creates a new file with the content, and makes both the content
 // and, through its folder, the name durable. It never replaces a file.
@@ -90,10 +96,27 @@ func writeFile(fsys fileSystem, name string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err = f.WriteAt(content, 0); err == nil {
-		err = f.Sync()
+	if err := errors.Join(writeSync(f, content, 0), f.Close()); err != nil {
+		return err
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	return fsys.SyncDir(filepath.Dir(name))
+}
+
+// newSuffix is that of a file's next content, until it is in place.
+const newSuffix = ".new"
+
+// replaceFile puts a file in place durably and at once: whoever comes after a
+// crash finds the old one or the new one, whole.
+func replaceFile(fsys fileSystem, name string, content []byte) error {
+	if err := freshFile(fsys, name+newSuffix, content); err != nil {
+		return err
+	}
+	return moveInto(fsys, name)
+}
+
+// moveInto puts a file's next content in place.
+func moveInto(fsys fileSystem, name string) error {
+	if err := fsys.Rename(name+newSuffix, name); err != nil {
 		return err
 	}
 	return fsys.SyncDir(filepath.Dir(name))

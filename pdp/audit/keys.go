@@ -30,7 +30,7 @@ import (
 //	                         keyed hash, so that a listing names nobody
 const (
 	signerFile   = "signer"
-	nextFile     = "signer.new"
+	nextFile     = signerFile + newSuffix
 	verifierFile = "verifier"
 	hashFile     = "hash"
 	sealsDir     = "seals"
@@ -41,8 +41,7 @@ const (
 
 	tenantKind = "tenant"
 	hashScheme = "hmac1"
-	keyIDLen   = 8  // base64url of 6 bytes
-	macLen     = 43 // base64url of 32 bytes
+	keyIDSize  = 6 // bytes
 	maxOrigin  = 200
 	maxKeyFile = 1024
 	maxSigners = 1024 // in one verifier file
@@ -83,18 +82,16 @@ func createKeys(fsys fileSystem, dir, origin string) error {
 	if err != nil {
 		return err
 	}
-	if err := makeDir(fsys, dir); err != nil {
-		return err
-	}
-	if err := makeDir(fsys, filepath.Join(dir, sealsDir)); err != nil {
-		return err
-	}
 	// The signer is written last: a folder without it is not a key folder.
-	for _, f := range []struct {
-		name    string
-		content []byte
-	}{{hashFile, newKey(hashMagic)}, {verifierFile, []byte(verifier + "\n")}, {signerFile, []byte(signer + "\n")}} {
-		if err := writeFile(fsys, filepath.Join(dir, f.name), f.content); err != nil {
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, step := range []func() error{
+		func() error { return makeDir(fsys, dir) },
+		func() error { return makeDir(fsys, at(sealsDir)) },
+		func() error { return writeFile(fsys, at(hashFile), newKey(hashMagic)) },
+		func() error { return writeFile(fsys, at(verifierFile), []byte(verifier+"\n")) },
+		func() error { return writeFile(fsys, at(signerFile), []byte(signer+"\n")) },
+	} {
+		if err := step(); err != nil {
 			return err
 		}
 	}
@@ -124,10 +121,7 @@ func openKeys(fsys fileSystem, dir string) (*Keys, error) {
 		k.verifiers = k.verifiers[:len(k.verifiers)-1]
 		k.signer, err = k.pair(signerFile, k.verifiers)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return k, nil
+	return k, err
 }
 
 // pair opens a signer that belongs to the last of the verifiers. The library's
@@ -139,13 +133,7 @@ func (k *Keys) pair(file string, verifiers []string) (note.Signer, error) {
 	}
 	signer, err := note.NewSigner(strings.TrimSpace(string(raw)))
 	vs, verr := openVerifiers(strings.Join(verifiers, "\n"))
-	if err = errors.Join(err, verr); err == nil {
-		var probe []byte
-		if probe, err = note.Sign(&note.Note{Text: "probe\n"}, signer); err == nil {
-			_, err = note.Open(probe, note.VerifierList(vs[len(vs)-1]))
-		}
-	}
-	if err != nil {
+	if err != nil || verr != nil || vs.Name() != signer.Name() || vs[len(vs)-1].KeyHash() != signer.KeyHash() {
 		return nil, fmt.Errorf("%w: the key files %s and %s are no pair", ErrCorrupt, file, verifierFile)
 	}
 	return signer, nil
@@ -183,17 +171,11 @@ func (k *Keys) adopt(verifier string) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) {
 		return nil
 	}
-	at := func(name string) string { return filepath.Join(k.dir, name) }
 	if err == nil {
-		err = freshFile(k.fs, at(verifierFile+".new"), []byte(strings.Join(verifiers, "\n")+"\n"))
+		err = replaceFile(k.fs, filepath.Join(k.dir, verifierFile), []byte(strings.Join(verifiers, "\n")+"\n"))
 	}
-	for _, name := range []string{verifierFile, signerFile} {
-		if err == nil {
-			err = k.fs.Rename(at(name+".new"), at(name))
-		}
-		if err == nil {
-			err = k.fs.SyncDir(k.dir)
-		}
+	if err == nil {
+		err = moveInto(k.fs, filepath.Join(k.dir, signerFile))
 	}
 	if err == nil {
 		k.verifiers, k.signer = verifiers, signer
@@ -218,12 +200,13 @@ func (k *Keys) Hash(kind, tenant, id string) string {
 // splitHash takes apart what Hash wrote.
 func splitHash(h string) (kid, mac string, ok bool) {
 	f := strings.Split(h, ":")
-	if len(f) != 3 || f[0] != hashScheme || len(f[1]) != keyIDLen || len(f[2]) != macLen {
+	if len(f) != 3 || f[0] != hashScheme {
 		return "", "", false
 	}
-	_, err1 := b64.DecodeString(f[1])
-	_, err2 := b64.DecodeString(f[2])
-	return f[1], f[2], err1 == nil && err2 == nil
+	id, err1 := b64.DecodeString(f[1])
+	sum, err2 := b64.DecodeString(f[2])
+	ok = err1 == nil && err2 == nil && len(id) == keyIDSize && len(sum) == sha256.Size
+	return f[1], f[2], ok
 }
 
 // sealPath is the file of the seal key; t is a tenant's hash.
@@ -271,24 +254,16 @@ func (k *Keys) makeSealKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !k.fs.Exists(path) {
-		// Written and synced under another name first: a key file is whole or
-		// absent. The lock of the key folder keeps every other writer out, so
-		// the new name replaces nothing; and no second copy of a used key
-		// stays behind that shredding would miss.
-		tmp := path + ".new-" + rand.Text()
-		if err := writeFile(k.fs, tmp, newKey(sealMagic)); err != nil {
-			return nil, err
-		}
-		if err := k.fs.Rename(tmp, path); err != nil {
+		// The lock of the key folder keeps every other writer out, so this
+		// replaces nothing; and no second copy of a used key stays behind that
+		// shredding would miss.
+		if err := replaceFile(k.fs, path, newKey(sealMagic)); err != nil {
 			return nil, err
 		}
 	}
 	// Also where the file was there already: a process that died may have made
 	// it and not come as far as this.
-	if err := k.fs.SyncDir(day); err != nil {
-		return nil, err
-	}
-	if err := k.fs.SyncDir(filepath.Dir(day)); err != nil {
+	if err := errors.Join(k.fs.SyncDir(day), k.fs.SyncDir(filepath.Dir(day))); err != nil {
 		return nil, err
 	}
 	return readKey(k.fs, path, sealMagic)
@@ -336,8 +311,7 @@ func (k *Keys) Destroy(tenant, day string) error {
 		if err != nil {
 			return err
 		}
-		_, err = f.WriteAt(make([]byte, maxKeyFile), 0)
-		if err := errors.Join(err, f.Sync(), f.Close(), k.fs.Remove(path)); err != nil {
+		if err := errors.Join(writeSync(f, make([]byte, maxKeyFile), 0), f.Close(), k.fs.Remove(path)); err != nil {
 			return err
 		}
 	}
@@ -348,11 +322,15 @@ func (k *Keys) Destroy(tenant, day string) error {
 	return err
 }
 
-// newKey is the content of a key file: "<magic> <key id> <base64url of 32
-// random bytes>\n".
+// newKey is the content of a new key file.
 func newKey(magic string) []byte {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails (crypto/rand)
+	return keyFile(magic, key)
+}
+
+// keyFile is "<magic> <key id> <base64url of 32 random bytes>\n".
+func keyFile(magic string, key []byte) []byte {
 	return fmt.Appendf(nil, "%s %s %s\n", magic, keyID(key), b64.EncodeToString(key))
 }
 
@@ -361,12 +339,8 @@ func readKey(fsys fileSystem, path, magic string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := bytes.Split(bytes.TrimSuffix(raw, []byte("\n")), []byte(" "))
-	if len(f) != 3 || string(f[0]) != magic {
-		return nil, fmt.Errorf("%w: key file", ErrCorrupt)
-	}
-	key, err := b64.DecodeString(string(f[2]))
-	if err != nil || len(key) != 32 || keyID(key) != string(f[1]) {
+	key, err := b64.DecodeString(string(bytes.TrimSpace(raw[bytes.LastIndexByte(raw, ' ')+1:])))
+	if err != nil || len(key) != 32 || !bytes.Equal(raw, keyFile(magic, key)) {
 		return nil, fmt.Errorf("%w: key file", ErrCorrupt)
 	}
 	return key, nil
@@ -375,5 +349,5 @@ func readKey(fsys fileSystem, path, magic string) ([]byte, error) {
 // keyID tells keys apart without telling anything about them.
 func keyID(key []byte) string {
 	sum := sha256.Sum256(append([]byte("ward/audit/v1/key id\n"), key...))
-	return b64.EncodeToString(sum[:6])
+	return b64.EncodeToString(sum[:keyIDSize])
 }

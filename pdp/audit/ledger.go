@@ -132,16 +132,14 @@ func Create(dir string, keys *Keys) error {
 	if err := keysApart(dir, keys); err != nil {
 		return err
 	}
-	names, err := fsys.ReadDir(dir)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		if err := makeDir(fsys, dir); err != nil {
+	if err := makeDir(fsys, dir); errors.Is(err, os.ErrExist) {
+		if names, err := fsys.ReadDir(dir); err != nil {
 			return err
+		} else if len(names) > 0 {
+			return fmt.Errorf("audit: %s is not empty", dir)
 		}
-	case err != nil:
+	} else if err != nil {
 		return err
-	case len(names) > 0:
-		return fmt.Errorf("audit: %s is not empty", dir)
 	}
 	cp, err := keys.sign(&tree{})
 	if err != nil {
@@ -258,10 +256,7 @@ func (l *Ledger) recover(t tail, cp checkpoint, cpEnd int64) (Recovery, error) {
 		if _, err := f.ReadAt(last, t.batchOff); err != nil && len(last) > 0 {
 			return rec, err
 		}
-		if _, err := f.WriteAt(last, t.batchOff); err != nil {
-			return rec, err
-		}
-		if err := f.Sync(); err != nil {
+		if err := writeSync(f, last, t.batchOff); err != nil {
 			return rec, err
 		}
 	}
@@ -476,10 +471,7 @@ func (l *Ledger) commitSome(batch []*request) (int, error) {
 	for _, q := range batch {
 		l.buf = appendFrame(l.buf, l.tree.n, q.body)
 	}
-	if _, err := l.seg.WriteAt(l.buf, l.segOff); err != nil {
-		return len(batch), err
-	}
-	if err := l.seg.Sync(); err != nil {
+	if err := writeSync(l.seg, l.buf, l.segOff); err != nil {
 		return len(batch), err
 	}
 	first := l.tree.n
@@ -526,10 +518,7 @@ func (l *Ledger) checkpoint() error {
 
 func (l *Ledger) addCheckpoint(cp checkpoint) error {
 	entry := cp.entry(l.keys.signer.Name())
-	if _, err := l.cps.WriteAt(entry, l.cpOff); err != nil {
-		return err
-	}
-	if err := l.cps.Sync(); err != nil {
+	if err := writeSync(l.cps, entry, l.cpOff); err != nil {
 		return err
 	}
 	l.cpOff += int64(len(entry))

@@ -397,7 +397,7 @@ type lateContent struct{ *memFS }
 
 func (s lateContent) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
 	f, err := s.memFS.OpenFile(name, flag, perm)
-	if err == nil && strings.Contains(name, ".new-") {
+	if err == nil && strings.HasSuffix(name, newSuffix) {
 		f = noSyncFile{f}
 	}
 	return f, err

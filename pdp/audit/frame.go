@@ -208,7 +208,7 @@ func scanSegment(fsys fileSystem, dir string, first uint64, of span, last bool, 
 		if size, err = f.Size(); err != nil { // a live ledger grows
 			return t, err
 		}
-		later, err := laterBatch(f, t.offset, size, t.seq, first+segmentSize)
+		later, err := laterBatch(in(), t.seq, first+segmentSize)
 		if err != nil {
 			return t, err
 		}
@@ -239,27 +239,16 @@ func peekFrame(r *bufio.Reader) (batch uint64, body []byte, ok bool, err error) 
 	return batch, body, ok, nil
 }
 
-// laterBatch reports whether any valid frame in [from, to) belongs to a batch
-// that starts behind seq.
-func laterBatch(f io.ReaderAt, from, to int64, seq, end uint64) (bool, error) {
-	const step = 1 << 20
-	buf := make([]byte, min(to-from, step+headerSize+MaxBody))
-	for ; from < to; from += step {
-		n, err := f.ReadAt(buf[:min(int64(len(buf)), to-from)], from)
-		if err != nil && err != io.EOF {
-			return false, err
+// laterBatch reports whether any valid frame that r comes by belongs to a batch
+// that starts behind seq, and before end.
+func laterBatch(r *bufio.Reader, seq, end uint64) (bool, error) {
+	for {
+		batch, _, ok, err := peekFrame(r)
+		if err != nil || ok && batch > seq && batch < end {
+			return ok, err
 		}
-		for i := 0; i < min(n, step); i++ {
-			if i+headerSize > n || buf[i+2]|buf[i+3] != 0 { // MaxBody has 16 bits
-				continue
-			}
-			if b := binary.LittleEndian.Uint64(buf[i+8:]); b <= seq || b >= end {
-				continue
-			}
-			if _, _, ok := parseFrame(buf[i:n]); ok {
-				return true, nil
-			}
+		if _, err := r.Discard(1); err != nil {
+			return false, nil // at the end: an error to read it would have been seen above
 		}
 	}
-	return false, nil
 }

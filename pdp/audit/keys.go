@@ -187,13 +187,12 @@ func (k *Keys) adopt(verifier string) error {
 // which stands for it in the clear part of a record. Kind ("person", "claim")
 // and tenant separate: the same id of another kind or tenant has another hash.
 func (k *Keys) Hash(kind, tenant, id string) string {
-	m := hmac.New(sha256.New, k.hash)
+	var text []byte
 	for _, s := range []string{kind, tenant, id} {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
-		m.Write(n[:])
-		m.Write([]byte(s))
+		text = append(binary.BigEndian.AppendUint64(text, uint64(len(s))), s...)
 	}
+	m := hmac.New(sha256.New, k.hash)
+	m.Write(text)
 	return hashScheme + ":" + k.kid + ":" + b64.EncodeToString(m.Sum(nil))
 }
 
@@ -306,16 +305,13 @@ func (k *Keys) Destroy(tenant, day string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.seals, path)
-	if k.fs.Exists(path) {
-		f, err := k.fs.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(writeSync(f, make([]byte, maxKeyFile), 0), f.Close(), k.fs.Remove(path)); err != nil {
-			return err
-		}
+	f, err := k.fs.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		err = errors.Join(writeSync(f, make([]byte, maxKeyFile), 0), f.Close(), k.fs.Remove(path))
 	}
-	err = k.fs.SyncDir(filepath.Dir(path)) // also for what was removed before a crash
+	if err == nil || errors.Is(err, fs.ErrNotExist) { // it may have been removed before a crash
+		err = k.fs.SyncDir(filepath.Dir(path))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -38,10 +38,10 @@ type Options struct {
 	// ledger grows; default 1 s. It bounds how many records a crash leaves
 	// without a signature.
 	CheckpointEvery time.Duration
-	// MaxQueue is how many records may wait to be written, of 16 KiB on
-	// average; default 8192 (128 MiB). One caller may hold an eighth and one
-	// tenant a quarter, so that no caller uses up what a tenant's others have.
-	// One more is ErrBusy.
+	// MaxQueue is how many records may wait to be written, where one counts
+	// for each 16 KiB that it takes or begins; default 8192 (128 MiB). One
+	// caller may hold an eighth and one tenant a quarter, so that no caller uses
+	// up what a tenant's others have. One more is ErrBusy.
 	MaxQueue int
 	// Second is where records of class D2 must be too; nil if there is none.
 	Second Second
@@ -79,7 +79,7 @@ type Ledger struct {
 
 	mu     sync.Mutex // guards the queue and the next shipment, for moments only
 	queue  []*request
-	held   map[account]load
+	held   map[account]int // what waits, in shares of the queue
 	closed bool
 	next   shipment // what the second failure domain gets next
 
@@ -104,18 +104,18 @@ type request struct {
 	done     chan error // buffered: the writer never waits
 }
 
-// account is who may hold one share'th of the queue: all together (1), a tenant
-// (4) or a caller (8).
+// shares is what it takes of the queue.
+func (q *request) shares() int { return (len(q.body) + share - 1) / share }
+
+// account is who may hold one part of the queue: all together the whole of it
+// (1), a tenant a quarter (4) or a caller an eighth (8).
 type account struct {
-	share int
-	name  string
+	part int
+	name string
 }
 
-// load is what waits to be written.
-type load struct{ records, bytes int }
-
-// meanBody is how many bytes of the queue one record is meant to take.
-const meanBody = 16 << 10
+// share is how many bytes of a record count as one of the queue.
+const share = 16 << 10
 
 func accountsOf(r Record) []account {
 	of := []account{{1, "all"}, {8, r.Caller}}
@@ -174,7 +174,7 @@ func Open(dir string, keys *Keys, o Options) (*Ledger, Recovery, error) {
 		o.Clock = time.Now
 	}
 	l := &Ledger{
-		fs: keys.fs, dir: dir, keys: keys, o: o, held: map[account]load{},
+		fs: keys.fs, dir: dir, keys: keys, o: o, held: map[account]int{},
 		wake: make(chan struct{}, 1), asks: make(chan func()), ship: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	rec, err := l.open()
@@ -252,8 +252,8 @@ func (l *Ledger) recover(t tail, cp checkpoint, cpEnd int64) (Recovery, error) {
 				return rec, err
 			}
 		}
-		last := make([]byte, t.offset-t.batchOff)
-		if _, err := f.ReadAt(last, t.batchOff); err != nil && len(last) > 0 {
+		last, err := io.ReadAll(io.NewSectionReader(f, t.batchOff, t.offset-t.batchOff))
+		if err != nil {
 			return rec, err
 		}
 		if err := writeSync(f, last, t.batchOff); err != nil {
@@ -265,16 +265,12 @@ func (l *Ledger) recover(t tail, cp checkpoint, cpEnd int64) (Recovery, error) {
 
 // keep copies a torn tail to a file of its own.
 func (l *Ledger) keep(t tail) (string, error) {
-	torn := make([]byte, t.torn)
-	if _, err := l.seg.ReadAt(torn, t.offset); err != nil && err != io.EOF {
+	torn, err := io.ReadAll(io.NewSectionReader(l.seg, t.offset, t.torn))
+	if err != nil {
 		return "", err
 	}
-	base := fmt.Sprintf("torn-%020d-%s", t.seq, l.o.Clock().UTC().Format("20060102T150405.000Z"))
-	for name, i := base, 2; ; name, i = fmt.Sprintf("%s-%d", base, i), i+1 {
-		if !l.fs.Exists(filepath.Join(l.dir, name)) {
-			return name, writeFile(l.fs, filepath.Join(l.dir, name), torn)
-		}
-	}
+	name := fmt.Sprintf("torn-%020d-%s", t.seq, l.o.Clock().UTC().Format("20060102T150405.000Z"))
+	return name, writeFile(l.fs, filepath.Join(l.dir, name), torn)
 }
 
 // Append writes a record and returns its sequence number once it is durable in
@@ -330,32 +326,29 @@ func (l *Ledger) enqueue(q *request, always bool) error {
 		return ErrClosed
 	}
 	for _, a := range q.accounts {
-		h := l.held[a]
-		if !always && a.name != "" && h.records > 0 && (h.records >= l.o.MaxQueue/a.share || h.bytes+len(q.body) > l.o.MaxQueue*meanBody/a.share) {
+		if h := l.held[a]; !always && a.name != "" && h > 0 && h+q.shares() > l.o.MaxQueue/a.part {
 			return ErrBusy
 		}
 	}
-	l.hold(q, 1)
+	l.hold(q, q.shares())
 	l.queue = append(l.queue, q)
-	l.poke()
+	poke(l.wake)
 	return nil
 }
 
-// hold counts a request against its accounts, or with -1 no more.
-func (l *Ledger) hold(q *request, n int) {
+// hold counts a request against its accounts; below zero, no more.
+func (l *Ledger) hold(q *request, shares int) {
 	for _, a := range q.accounts {
-		h := l.held[a]
-		if h.records, h.bytes = h.records+n, h.bytes+n*len(q.body); h.records == 0 {
+		if l.held[a] += shares; l.held[a] == 0 {
 			delete(l.held, a)
-		} else {
-			l.held[a] = h
 		}
 	}
 }
 
-func (l *Ledger) poke() {
+// poke lets whoever waits for c go on, now or when it comes to wait.
+func poke(c chan struct{}) {
 	select {
-	case l.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -364,8 +357,19 @@ func (l *Ledger) poke() {
 func (l *Ledger) fail(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrFailed, cause)
 	l.failed.CompareAndSwap(nil, &err)
-	l.poke()
+	poke(l.wake)
 	return l.Err()
+}
+
+// try does something unless the ledger has failed. It fails when that does.
+func (l *Ledger) try(f func() error) error {
+	err := l.Err()
+	if err == nil {
+		if err = f(); err != nil {
+			err = l.fail(err)
+		}
+	}
+	return err
 }
 
 // Err is nil while the ledger is healthy; otherwise it is the failure, which
@@ -410,8 +414,8 @@ func (l *Ledger) write() {
 		if l.Err() == nil && l.tree.n > l.signed.Load().size {
 			if wait := l.o.CheckpointEvery - time.Since(l.cpTime); wait > 0 && !closed {
 				due.Reset(wait)
-			} else if err := l.checkpoint(); err != nil {
-				l.fail(err)
+			} else {
+				_ = l.try(l.checkpoint) // Append tells
 			}
 		}
 		if closed { // nothing is queued once it is set
@@ -430,16 +434,10 @@ func (l *Ledger) commit(batch []*request) {
 			live = append(live, q)
 		}
 	}
-	for len(live) > 0 {
-		err := l.Err()
-		n := len(live)
-		if err == nil {
-			if n, err = l.commitSome(live); err != nil {
-				err = l.fail(err)
-			}
-		}
-		l.answer(live[:n], err)
-		live = live[n:]
+	for len(live) > 0 { // a batch lies in one segment
+		some := live[:min(uint64(len(live)), segmentSize-l.tree.n%segmentSize)]
+		live = live[len(some):]
+		l.answer(some, l.try(func() error { return l.commitSome(some) }))
 	}
 }
 
@@ -448,7 +446,7 @@ func (l *Ledger) commit(batch []*request) {
 func (l *Ledger) answer(batch []*request, err error) {
 	l.mu.Lock()
 	for _, q := range batch {
-		l.hold(q, -1)
+		l.hold(q, -q.shares())
 	}
 	l.mu.Unlock()
 	for _, q := range batch {
@@ -458,21 +456,19 @@ func (l *Ledger) answer(batch []*request, err error) {
 	}
 }
 
-// commitSome writes and syncs as many as the segment has room for: a batch lies
-// in one segment.
-func (l *Ledger) commitSome(batch []*request) (int, error) {
+// commitSome writes and syncs what the segment has room for.
+func (l *Ledger) commitSome(batch []*request) error {
 	if l.seg == nil || l.tree.n == l.segment+segmentSize {
 		if err := l.roll(); err != nil {
-			return len(batch), err
+			return err
 		}
 	}
-	batch = batch[:min(uint64(len(batch)), l.segment+segmentSize-l.tree.n)]
 	l.buf = l.buf[:0]
 	for _, q := range batch {
 		l.buf = appendFrame(l.buf, l.tree.n, q.body)
 	}
 	if err := writeSync(l.seg, l.buf, l.segOff); err != nil {
-		return len(batch), err
+		return err
 	}
 	first := l.tree.n
 	l.segOff += int64(len(l.buf))
@@ -485,7 +481,7 @@ func (l *Ledger) commitSome(batch []*request) (int, error) {
 	if cap(l.buf) > 8<<20 {
 		l.buf = nil
 	}
-	return len(batch), nil
+	return nil
 }
 
 // roll starts a segment, durable in its folder before any record is in it.
@@ -530,17 +526,8 @@ func (l *Ledger) addCheckpoint(cp checkpoint) error {
 // ask lets the writer run f between two batches. An error of f fails the ledger.
 func (l *Ledger) ask(f func() error) error {
 	done := make(chan error, 1)
-	run := func() {
-		err := l.Err()
-		if err == nil {
-			if err = f(); err != nil {
-				err = l.fail(err)
-			}
-		}
-		done <- err
-	}
 	select {
-	case l.asks <- run:
+	case l.asks <- func() { done <- l.try(f) }:
 		return <-done
 	case <-l.done:
 		return ErrClosed
@@ -570,32 +557,27 @@ func (l *Ledger) Close() error {
 	}
 	l.closed = true
 	l.mu.Unlock()
-	l.poke()
+	poke(l.wake)
 	<-l.done
 	return errors.Join(l.Err(), l.release())
 }
 
 func (l *Ledger) release() error {
 	var errs []error
-	for _, f := range []file{l.seg, l.cps} {
-		if f != nil {
-			errs = append(errs, f.Close())
+	for _, c := range append([]io.Closer{l.seg, l.cps}, l.locks...) {
+		if c != nil {
+			errs = append(errs, c.Close())
 		}
-	}
-	for _, c := range l.locks {
-		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }
 
 // Scan gives the durable records from a sequence number on, as many as there
-// are when it starts. It takes no lock of the writer, and works on a ledger
+// are now. It takes no lock of the writer, and works on a ledger
 // that has failed or is closed. After an error it ends.
 func (l *Ledger) Scan(from uint64) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		size := l.size.Load()
-		entries(l.fs, l.dir, span{from, size, size})(yield)
-	}
+	size := l.Size()
+	return entries(l.fs, l.dir, span{from, size, size})
 }
 
 // Entry gives one durable record; [ErrNotFound] if there is none yet.

@@ -63,10 +63,7 @@ func (l *Ledger) shipLater(first uint64, batch []*request) {
 	if over {
 		l.fail(errBehind)
 	}
-	select {
-	case l.ship <- struct{}{}:
-	default:
-	}
+	poke(l.ship)
 }
 
 // follow hands shipments to the second failure domain, until there will be no
@@ -77,12 +74,12 @@ func (l *Ledger) follow() {
 		s := l.next
 		l.next = shipment{}
 		l.mu.Unlock()
-		err := l.Err()
-		if err == nil && len(s.frames) > 0 {
-			if err = l.o.Second.Store(s.first, s.frames); err != nil {
-				err = l.fail(fmt.Errorf("second failure domain: %w", err))
+		err := l.try(func() error {
+			if len(s.frames) == 0 {
+				return nil
 			}
-		}
+			return behind(l.o.Second.Store(s.first, s.frames))
+		})
 		for _, q := range s.waiting {
 			q.done <- err
 		}
@@ -96,23 +93,29 @@ func (l *Ledger) catchUp() error {
 		return nil
 	}
 	size, err := l.o.Second.Size()
-	if err == nil && size > l.tree.n {
+	if err != nil {
+		return behind(err)
+	}
+	if size > l.tree.n {
 		return &CorruptError{segmentName(l.segment), l.segOff, l.tree.n, "the second failure domain holds more records"}
 	}
-	if err == nil {
-		l.next.first = size
-		_, err = scan(l.fs, l.dir, span{size, math.MaxUint64, 0}, func(f frame) error {
-			if l.next.frames = appendFrame(l.next.frames, f.batch, f.body); len(l.next.frames) > 2*l.o.MaxBehind {
-				return errBehind
-			}
-			return nil
-		})
-		l.ship <- struct{}{}
-	}
+	l.next.first = size
+	_, err = scan(l.fs, l.dir, span{size, math.MaxUint64, 0}, func(f frame) error {
+		if l.next.frames = appendFrame(l.next.frames, f.batch, f.body); len(l.next.frames) > 2*l.o.MaxBehind {
+			return errBehind
+		}
+		return nil
+	})
+	poke(l.ship)
+	return behind(err)
+}
+
+// behind says where an error is.
+func behind(err error) error {
 	if err != nil {
-		return fmt.Errorf("audit: second failure domain: %w", err)
+		err = fmt.Errorf("second failure domain: %w", err)
 	}
-	return nil
+	return err
 }
 
 var errBehind = errors.New("the second failure domain is too far behind")

@@ -80,8 +80,7 @@ type checkpoint struct {
 
 func (k *Keys) sign(t *tree) (checkpoint, error) {
 	root := t.root()
-	text := fmt.Sprintf("%s\n%d\n%s\n", k.signer.Name(), t.n, root)
-	msg, err := note.Sign(&note.Note{Text: text}, k.signer)
+	msg, err := note.Sign(&note.Note{Text: statement(k.signer.Name(), t.n, root)}, k.signer)
 	return checkpoint{size: t.n, root: root, note: msg, key: len(k.verifiers) - 1, roots: t.roots}, err
 }
 
@@ -110,27 +109,32 @@ func openVerifiers(text string) (vs verifiers, err error) {
 	return vs, nil
 }
 
-var errForeign = errors.New("not a checkpoint signed by the ledger's key")
+// statement is the text of a checkpoint, before it is signed.
+func statement(origin string, size uint64, root tlog.Hash) string {
+	return fmt.Sprintf("%s\n%d\n%s\n", origin, size, root)
+}
 
 // openCheckpoint checks a signed note and reads its text. It may bear further
-// signatures.
+// signatures. One of another key and the same name is of another ledger that
+// goes by this one's name.
 func openCheckpoint(msg []byte, v verifiers) (checkpoint, error) {
-	n, err := note.Open(msg, note.VerifierList(v...))
-	if err != nil {
-		return checkpoint{}, errForeign
+	if n, err := note.Open(msg, note.VerifierList(v...)); err == nil {
+		cp := checkpoint{note: msg, key: v.index(n.Sigs[0].Hash)}
+		lines := strings.Split(n.Text, "\n") // the last one is empty
+		if len(lines) == 4 {
+			cp.size, _ = parseSize(lines[1])
+			cp.root, _ = tlog.ParseHash(lines[2])
+		}
+		// One text only: base64 that differs in its unused bits is not the same.
+		_, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64)
+		if err == nil && n.Text == statement(v.Name(), cp.size, cp.root) {
+			return cp, nil
+		}
 	}
-	f := strings.Split(n.Text, "\n")
-	if len(f) != 4 || f[0] != v.Name() || f[3] != "" {
-		return checkpoint{}, errForeign
+	if bytes.HasPrefix(msg, []byte(v.Name()+"\n")) {
+		return checkpoint{}, &CorruptError{"outside checkpoint", 0, 0, "it bears this ledger's name, and the ledger's key did not sign it"}
 	}
-	size, err1 := parseSize(f[1])
-	root, err2 := tlog.ParseHash(f[2])
-	// One text only: base64 that differs in its unused bits is not the same.
-	_, err3 := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64)
-	if err := errors.Join(err1, err2, err3); err != nil || root.String() != f[2] {
-		return checkpoint{}, errForeign
-	}
-	return checkpoint{size: size, root: root, note: msg, key: v.index(n.Sigs[0].Hash)}, nil
+	return checkpoint{}, errors.New("audit: outside checkpoint: not a checkpoint signed by the ledger's key")
 }
 
 // parseSize reads a number of records, in its one text.

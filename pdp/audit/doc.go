@@ -101,7 +101,7 @@
 // an empty line. A crash may leave the last one short, or with zeros at its start
 // or end: it does not count then. The first one is of size 0; the sizes rise. One
 // is added at most once a second while the ledger grows, at
-// Open if it covers too little, for CopyTo, and at Close: a ledger that was
+// Open if it covers too little, for Files, and at Close: a ledger that was
 // closed is covered to its last byte.
 //
 // The signing key may be replaced. A record of the kind "change" says so, with

@@ -73,13 +73,8 @@ func (osFS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (f osFile) Size() (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
+// Size moves the place of reads and writes, of which there are none but at an offset.
+func (f osFile) Size() (int64, error) { return f.Seek(0, io.SeekEnd) }
 
 // writeSync writes to a file, and makes that durable.
 func writeSync(f file, b []byte, off int64) error {
@@ -150,22 +145,16 @@ func makeDir(fsys fileSystem, name string) error {
 	return fsys.SyncDir(filepath.Dir(name))
 }
 
-// resolve gives the real path of name, which need not exist yet.
+// resolve gives the real path of name, which need not exist yet in its folder.
 func resolve(name string) (string, error) {
 	abs, err := filepath.Abs(name)
-	if err != nil {
-		return "", err
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		return real, nil
 	}
-	rest := ""
-	for p := abs; ; p = filepath.Dir(p) {
-		if real, err := filepath.EvalSymlinks(p); err == nil {
-			return filepath.Join(real, rest), nil
-		}
-		if filepath.Dir(p) == p {
-			return abs, nil
-		}
-		rest = filepath.Join(filepath.Base(p), rest)
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		return filepath.Join(dir, filepath.Base(abs)), nil
 	}
+	return abs, err
 }
 
 // inside reports whether path a is b or lies below it.

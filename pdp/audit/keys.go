@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -41,8 +42,6 @@ const (
 
 	tenantKind = "tenant"
 	hashScheme = "hmac1"
-	keyIDSize  = 6 // bytes
-	maxOrigin  = 200
 	maxKeyFile = 1024
 	maxSigners = 1024 // in one verifier file
 	maxCached  = 4096
@@ -75,7 +74,7 @@ type Keys struct {
 func CreateKeys(dir, origin string) error { return createKeys(osFS{}, dir, origin) }
 
 func createKeys(fsys fileSystem, dir, origin string) error {
-	if origin == "" || len(origin) > maxOrigin || strings.ContainsFunc(origin, notOrigin) {
+	if !originText.MatchString(origin) {
 		return fmt.Errorf("audit: invalid origin %q", origin)
 	}
 	signer, verifier, err := note.GenerateKey(rand.Reader, origin)
@@ -98,9 +97,8 @@ func createKeys(fsys fileSystem, dir, origin string) error {
 	return nil
 }
 
-func notOrigin(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("./-_:", r))
-}
+// originText is what may name a ledger.
+var originText = regexp.MustCompile(`^[a-zA-Z0-9./_:-]{1,200}$`)
 
 // OpenKeys opens a folder that [CreateKeys] made. It creates nothing.
 func OpenKeys(dir string) (*Keys, error) { return openKeys(osFS{}, dir) }
@@ -196,28 +194,19 @@ func (k *Keys) Hash(kind, tenant, id string) string {
 	return hashScheme + ":" + k.kid + ":" + b64.EncodeToString(m.Sum(nil))
 }
 
-// splitHash takes apart what Hash wrote.
-func splitHash(h string) (kid, mac string, ok bool) {
-	f := strings.Split(h, ":")
-	if len(f) != 3 || f[0] != hashScheme {
-		return "", "", false
-	}
-	id, err1 := b64.DecodeString(f[1])
-	sum, err2 := b64.DecodeString(f[2])
-	ok = err1 == nil && err2 == nil && len(id) == keyIDSize && len(sum) == sha256.Size
-	return f[1], f[2], ok
-}
+// hashText is what Hash writes: the id of its key, and the hash.
+var hashText = regexp.MustCompile("^" + hashScheme + ":([A-Za-z0-9_-]{8}):([A-Za-z0-9_-]{43})$")
 
 // sealPath is the file of the seal key; t is a tenant's hash.
 func (k *Keys) sealPath(t, day string) (string, error) {
-	kid, mac, ok := splitHash(t)
-	if _, err := time.Parse(time.DateOnly, day); err != nil || !ok {
+	name := hashText.FindStringSubmatch(t)
+	if _, err := time.Parse(time.DateOnly, day); err != nil || name == nil {
 		return "", fmt.Errorf("%w: not the name of a seal key", ErrCorrupt)
 	}
-	if kid != k.kid {
+	if name[1] != k.kid {
 		return "", ErrForeignKeys
 	}
-	return filepath.Join(k.dir, sealsDir, day, mac), nil
+	return filepath.Join(k.dir, sealsDir, day, name[2]), nil
 }
 
 // sealKey gives the seal key of a tenant and day, and makes it on first use.
@@ -342,8 +331,11 @@ func readKey(fsys fileSystem, path, magic string) ([]byte, error) {
 	return key, nil
 }
 
+// keyIDText is what keyID gives.
+var keyIDText = regexp.MustCompile("^[A-Za-z0-9_-]{8}$")
+
 // keyID tells keys apart without telling anything about them.
 func keyID(key []byte) string {
 	sum := sha256.Sum256(append([]byte("ward/audit/v1/key id\n"), key...))
-	return b64.EncodeToString(sum[:keyIDSize])
+	return b64.EncodeToString(sum[:6])
 }

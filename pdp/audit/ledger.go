@@ -48,9 +48,6 @@ type Options struct {
 	// MaxBehind is how many bytes may wait for Second beside what it is
 	// storing; default 64 MiB. One more fails the ledger.
 	MaxBehind int
-	// Clock names kept torn tails; default time.Now. Records bring their own
-	// time, and the pace of checkpoints is that of the machine.
-	Clock func() time.Time
 }
 
 // Recovery says what Open found. A tail that was torn and one whose very last
@@ -170,9 +167,6 @@ func keysApart(dir string, keys *Keys) error {
 // [ErrLocked] means that another process writes.
 func Open(dir string, keys *Keys, o Options) (*Ledger, Recovery, error) {
 	o.CheckpointEvery, o.MaxQueue, o.MaxBehind = cmp.Or(o.CheckpointEvery, time.Second), cmp.Or(o.MaxQueue, 8192), cmp.Or(o.MaxBehind, 64<<20)
-	if o.Clock == nil {
-		o.Clock = time.Now
-	}
 	l := &Ledger{
 		fs: keys.fs, dir: dir, keys: keys, o: o, held: map[account]int{},
 		wake: make(chan struct{}, 1), asks: make(chan func()), ship: make(chan struct{}, 1), done: make(chan struct{}),
@@ -269,7 +263,7 @@ func (l *Ledger) keep(t tail) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := fmt.Sprintf("torn-%020d-%s", t.seq, l.o.Clock().UTC().Format("20060102T150405.000Z"))
+	name := fmt.Sprintf("torn-%020d-%s", t.seq, time.Now().UTC().Format("20060102T150405.000000000Z"))
 	return name, writeFile(l.fs, filepath.Join(l.dir, name), torn)
 }
 
@@ -445,11 +439,9 @@ func (l *Ledger) commit(batch []*request) {
 // those that the second failure domain still has to acknowledge.
 func (l *Ledger) answer(batch []*request, err error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, q := range batch {
 		l.hold(q, -q.shares())
-	}
-	l.mu.Unlock()
-	for _, q := range batch {
 		if err != nil || q.class == D1 {
 			q.done <- err
 		}
@@ -544,6 +536,31 @@ func (l *Ledger) Adopt(verifier string) error {
 		}
 		return l.keys.adopt(verifier)
 	})
+}
+
+// File is a file of a ledger, and how much of it is durable.
+type File struct {
+	Path string
+	Size int64 // math.MaxInt64 for a full segment: all of it, which never changes
+}
+
+// Files names the files of the ledger as it is durable now: the segments, and
+// the checkpoints up to one that covers exactly them, signed for the purpose. The
+// writer is held up for that signature only. Copied as far as told, they are a
+// ledger that [OpenReader] and [Verify] read with the public key.
+func (l *Ledger) Files() (files []File, err error) {
+	err = l.ask(func() error {
+		for first := uint64(0); first < l.tree.n; first += segmentSize {
+			files = append(files, File{filepath.Join(l.dir, segmentName(first)), math.MaxInt64})
+		}
+		if len(files) > 0 {
+			files[len(files)-1].Size = l.segOff
+		}
+		err := l.checkpoint()
+		files = append(files, File{filepath.Join(l.dir, checkpointsFile), l.cpOff})
+		return err
+	})
+	return files, err
 }
 
 // Close takes no more records, waits until those that wait are durable, signs

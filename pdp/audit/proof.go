@@ -35,7 +35,7 @@ func OpenCheckpoint(msg []byte, verifier string) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	cp, err := openAnchor(msg, v)
+	cp, err := openCheckpoint(msg, v)
 	return Checkpoint{cp.size, cp.root}, err
 }
 
@@ -144,7 +144,7 @@ func (r *Reader) open(msg []byte) (checkpoint, error) {
 	if msg == nil {
 		return r.cp, nil
 	}
-	return openAnchor(msg, r.v)
+	return openCheckpoint(msg, r.v)
 }
 
 func differs(cp checkpoint) error {

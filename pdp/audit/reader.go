@@ -8,9 +8,7 @@ import (
 	"iter"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -136,7 +134,7 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 	}
 	var anchors []checkpoint
 	for _, msg := range outside {
-		cp, err := openAnchor(msg, v)
+		cp, err := openCheckpoint(msg, v)
 		if err != nil {
 			return rep, err
 		}
@@ -218,63 +216,4 @@ func hashAll(fsys fileSystem, dir string, tr *tree, see func(frame), claims ...c
 		}
 	}
 	return t, err
-}
-
-// anchorName stands for the segment in errors about outside checkpoints.
-const anchorName = "outside checkpoint"
-
-// openAnchor opens a checkpoint from outside. One of another key and the same
-// name is of another ledger that goes by this one's name.
-func openAnchor(msg []byte, v verifiers) (checkpoint, error) {
-	cp, err := openCheckpoint(msg, v)
-	switch {
-	case err == nil:
-	case strings.HasPrefix(string(msg), v.Name()+"\n"):
-		err = &CorruptError{anchorName, 0, 0, "it bears this ledger's name, and the ledger's key did not sign it"}
-	default:
-		err = fmt.Errorf("audit: outside checkpoint: %w", err)
-	}
-	return cp, err
-}
-
-// CopyTo gives the files of the ledger as it is durable now: the segments, and
-// the checkpoints up to one that covers exactly them, signed for the purpose. The
-// writer is held up for that signature only. Put into a folder, they are a ledger
-// that [OpenReader] and [Verify] read with the public key; keys are not among them.
-func (l *Ledger) CopyTo(add func(name string, size int64, content io.Reader) error) error {
-	var size, segment uint64
-	var segOff, cpsOff int64
-	err := l.ask(func() error {
-		size, segment, segOff = l.tree.n, l.segment, l.segOff
-		err := l.checkpoint()
-		cpsOff = l.cpOff
-		return err
-	})
-	for first := uint64(0); first < size && err == nil; first += segmentSize {
-		n := int64(-1)
-		if first == segment {
-			n = segOff
-		}
-		err = l.copyFile(segmentName(first), n, add)
-	}
-	if err == nil {
-		err = l.copyFile(checkpointsFile, cpsOff, add)
-	}
-	return err
-}
-
-// copyFile gives the first n bytes of a file, or all of it if n is negative.
-func (l *Ledger) copyFile(name string, n int64, add func(string, int64, io.Reader) error) error {
-	f, err := l.fs.OpenFile(filepath.Join(l.dir, name), os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if n < 0 {
-		n, err = f.Size()
-	}
-	if err != nil {
-		return err
-	}
-	return add(name, n, io.NewSectionReader(f, 0, n))
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,11 +50,7 @@ const (
 )
 
 func (k Kind) valid() bool {
-	switch k {
-	case Decision, Inquiry, Outcome, Change, Abandoned, Refusals:
-		return true
-	}
-	return false
+	return slices.Contains([]Kind{Decision, Inquiry, Outcome, Change, Abandoned, Refusals}, k)
 }
 
 // Record is one line for the ledger, as its writer knows it.
@@ -258,9 +255,7 @@ func (b body) valid() bool {
 		return false
 	}
 	for _, s := range b.Sealed {
-		_, _, ok := splitHash(s.T)
-		id, err := b64.DecodeString(s.Key)
-		if !ok || s.Day != dayOf(b.Time) || err != nil || len(id) != keyIDSize || len(s.Salt) != saltSize {
+		if !hashText.MatchString(s.T) || s.Day != dayOf(b.Time) || !keyIDText.MatchString(s.Key) || len(s.Salt) != saltSize {
 			return false
 		}
 	}
@@ -399,12 +394,9 @@ func (b body) open(i int, key []byte) (*Part, error) {
 		return nil, ErrCorrupt
 	}
 	plain, err := aead.Open(nil, make([]byte, aead.NonceSize()), b.Sealed[i].CT, b.aad(i, b.Sealed[i]))
-	if err != nil || len(plain) < 4 {
+	if err != nil || len(plain) < 4 || uint64(binary.BigEndian.Uint32(plain)) > uint64(len(plain)-4) {
 		return nil, ErrCorrupt
 	}
-	n := binary.BigEndian.Uint32(plain)
-	if plain = plain[4:]; uint64(n) > uint64(len(plain)) {
-		return nil, ErrCorrupt
-	}
-	return &Part{Tenant: string(plain[:n]), Plain: plain[n:]}, nil
+	end := 4 + binary.BigEndian.Uint32(plain)
+	return &Part{Tenant: string(plain[4:end]), Plain: plain[end:]}, nil
 }

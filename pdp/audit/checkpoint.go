@@ -244,14 +244,12 @@ func lastCheckpoint(f file, v verifiers) (last checkpoint, end int64, err error)
 	}
 	entry := int64(entrySize(v.Name()))
 	c.off = max(0, c.size/entry-2) * entry // the last one may be blank
-	for {
-		cp, err := c.next()
-		if err == io.EOF {
-			return last, c.off, nil
-		}
-		if err != nil {
-			return last, 0, err
-		}
+	cp, err := c.next()
+	for ; err == nil; cp, err = c.next() {
 		last = cp
 	}
+	if err == io.EOF {
+		err = nil
+	}
+	return last, c.off, err
 }

@@ -81,13 +81,13 @@ func segmentName(first uint64) string { return fmt.Sprintf("%020d", first) }
 
 // listSegments gives the first sequence numbers of the segments, in order.
 func listSegments(fsys fileSystem, dir string) ([]uint64, error) {
-	names, err := fsys.ReadDir(dir)
+	files, err := fsys.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	var firsts []uint64
-	for _, name := range names {
-		if n, err := strconv.ParseUint(name, 10, 64); err == nil && segmentName(n) == name {
+	for _, f := range files {
+		if n, err := strconv.ParseUint(f.Name(), 10, 64); err == nil && segmentName(n) == f.Name() {
 			firsts = append(firsts, n)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 type fileSystem interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (file, error)
 	Mkdir(name string, perm fs.FileMode) error
-	ReadDir(name string) ([]string, error) // names, in no order
+	ReadDir(name string) ([]fs.DirEntry, error)
 	Rename(from, to string) error
 	Remove(name string) error
 	Exists(name string) bool
@@ -47,22 +47,14 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
 	return osFile{f}, nil
 }
 
-func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
-func (osFS) Rename(from, to string) error              { return os.Rename(from, to) }
-func (osFS) Remove(name string) error                  { return os.Remove(name) }
+func (osFS) Mkdir(name string, perm fs.FileMode) error  { return os.Mkdir(name, perm) }
+func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
+func (osFS) Rename(from, to string) error               { return os.Rename(from, to) }
+func (osFS) Remove(name string) error                   { return os.Remove(name) }
 
 func (osFS) Exists(name string) bool {
 	_, err := os.Lstat(name)
 	return err == nil
-}
-
-func (osFS) ReadDir(name string) ([]string, error) {
-	d, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.Readdirnames(-1)
 }
 
 func (osFS) SyncDir(name string) error {
@@ -119,10 +111,8 @@ func moveInto(fsys fileSystem, name string) error {
 
 // freshFile is writeFile in place of what a crash may have left.
 func freshFile(fsys fileSystem, name string, content []byte) error {
-	if fsys.Exists(name) {
-		if err := fsys.Remove(name); err != nil {
-			return err
-		}
+	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return writeFile(fsys, name, content)
 }

@@ -119,7 +119,10 @@ func openKeys(fsys fileSystem, dir string) (*Keys, error) {
 		k.verifiers = k.verifiers[:len(k.verifiers)-1]
 		k.signer, err = k.pair(signerFile, k.verifiers)
 	}
-	return k, err
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }
 
 // pair opens a signer that belongs to the last of the verifiers. The library's

@@ -88,7 +88,6 @@ type Ledger struct {
 	cps     file
 	cpOff   int64
 	cpTime  time.Time
-	buf     []byte
 }
 
 type request struct {
@@ -435,17 +434,21 @@ func (l *Ledger) commit(batch []*request) {
 	}
 }
 
-// answer takes requests out of the budgets and wakes their callers, but for
-// those that the second failure domain still has to acknowledge.
+// answer takes requests out of the budgets and wakes their callers. Those that the
+// second failure domain has to acknowledge wait for the next shipment, which is at
+// the earliest the one that they are in.
 func (l *Ledger) answer(batch []*request, err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, q := range batch {
 		l.hold(q, -q.shares())
-		if err != nil || q.class == D1 {
+		if err == nil && q.class == D2 {
+			l.next.waiting = append(l.next.waiting, q)
+		} else {
 			q.done <- err
 		}
 	}
+	l.mu.Unlock()
+	poke(l.ship)
 }
 
 // commitSome writes and syncs what the segment has room for.
@@ -455,24 +458,21 @@ func (l *Ledger) commitSome(batch []*request) error {
 			return err
 		}
 	}
-	l.buf = l.buf[:0]
+	var frames []byte
 	for _, q := range batch {
-		l.buf = appendFrame(l.buf, l.tree.n, q.body)
+		frames = appendFrame(frames, l.tree.n, q.body)
 	}
-	if err := writeSync(l.seg, l.buf, l.segOff); err != nil {
+	if err := writeSync(l.seg, frames, l.segOff); err != nil {
 		return err
 	}
 	first := l.tree.n
-	l.segOff += int64(len(l.buf))
+	l.segOff += int64(len(frames))
 	for _, q := range batch {
 		q.seq = l.tree.n
 		l.tree.push(q.leaf)
 	}
 	l.size.Store(l.tree.n)
-	l.shipLater(first, batch)
-	if cap(l.buf) > 8<<20 {
-		l.buf = nil
-	}
+	l.shipLater(first, frames)
 	return nil
 }
 

@@ -50,7 +50,7 @@ func (f *failing) Mkdir(name string, perm fs.FileMode) error {
 	return f.fileSystem.Mkdir(name, perm)
 }
 
-func (f *failing) ReadDir(name string) ([]string, error) {
+func (f *failing) ReadDir(name string) ([]fs.DirEntry, error) {
 	names, err := f.fileSystem.ReadDir(name)
 	if failed := f.op(); failed != nil {
 		return nil, failed
@@ -61,7 +61,15 @@ func (f *failing) ReadDir(name string) ([]string, error) {
 func (f *failing) Rename(from, to string) error {
 	return errors.Join(f.op(), f.fileSystem.Rename(from, to))
 }
-func (f *failing) Remove(name string) error  { return errors.Join(f.op(), f.fileSystem.Remove(name)) }
+
+func (f *failing) Remove(name string) error {
+	err := f.fileSystem.Remove(name)
+	if failed := f.op(); failed != nil {
+		return failed
+	}
+	return err
+}
+
 func (f *failing) SyncDir(name string) error { return errors.Join(f.op(), f.fileSystem.SyncDir(name)) }
 
 func (f *failing) Lock(name string) (io.Closer, error) {

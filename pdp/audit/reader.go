@@ -99,20 +99,6 @@ type Report struct {
 	AnchorSize     uint64 // records that the longest one covers; a forger without it could have rewritten the rest
 }
 
-// String says it in words, and what could not be known.
-func (r Report) String() string {
-	s := fmt.Sprintf("%d records, root %s, %d after the last checkpoint: ", r.Records, r.Root, r.Tail)
-	if !r.Anchored {
-		return s + "self-consistent, not anchored: whoever holds the signing key could have rewritten any record, " +
-			"or cut the ledger back to an earlier state, and this folder alone cannot show it"
-	}
-	s += fmt.Sprintf("consistent with the outside checkpoint at %d", r.AnchorSize)
-	if rest := r.Records - r.AnchorSize; rest > 0 {
-		s += fmt.Sprintf("; the %d records after it are self-consistent, not anchored", rest)
-	}
-	return s
-}
-
 // Verify reads every record again, hashes it, and compares the root with every
 // checkpoint in the ledger's folder and with those from outside: of any size,
 // signed by the ledger's key, and kept where the ledger's owner could not change

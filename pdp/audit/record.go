@@ -195,9 +195,8 @@ func (k *Keys) encode(r Record) ([]byte, error) {
 	if b.Clear, err = compactObject(r.Clear); err != nil {
 		return nil, err
 	}
-	day := dayOf(r.Time)
 	for i, p := range r.Parts {
-		if b.Sealed[i], err = k.seal(b, i, day, p); err != nil {
+		if b.Sealed[i], err = k.seal(b, i, p); err != nil {
 			return nil, err
 		}
 	}
@@ -248,23 +247,17 @@ func Decode(seq uint64, raw []byte) (Entry, error) {
 }
 
 func (b body) valid() bool {
-	if b.V != version || !b.Kind.valid() || b.Time < 0 || b.Time >= maxTime {
-		return false
-	}
-	if c, err := compactObject(b.Clear); err != nil || !bytes.Equal(c, b.Clear) {
-		return false
-	}
+	clear, err := compactObject(b.Clear)
+	ok := err == nil && bytes.Equal(clear, b.Clear) && b.V == version && b.Kind.valid() && b.Time >= 0 && b.Time < maxTime
 	for _, s := range b.Sealed {
-		if !hashText.MatchString(s.T) || s.Day != dayOf(b.Time) || !keyIDText.MatchString(s.Key) || len(s.Salt) != saltSize {
-			return false
-		}
+		ok = ok && hashText.MatchString(s.T) && s.Day == dayOf(b.Time) && keyIDText.MatchString(s.Key) && len(s.Salt) == saltSize
 	}
-	return true
+	return ok
 }
 
 // seal encrypts part i of b under a key of its own.
-func (k *Keys) seal(b body, i int, day string, p Part) (sealedPart, error) {
-	t := k.Hash(tenantKind, "", p.Tenant)
+func (k *Keys) seal(b body, i int, p Part) (sealedPart, error) {
+	t, day := k.Hash(tenantKind, "", p.Tenant), dayOf(b.Time)
 	key, err := k.sealKey(t, day)
 	if err != nil {
 		return sealedPart{}, err
@@ -324,16 +317,15 @@ func (k *Keys) Unseal(e Entry) ([]Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, s := range e.sealed {
-		if parts[i] != nil && k.Hash(tenantKind, "", parts[i].Tenant) != s.T {
+	opened := make([]Part, 0, len(parts))
+	for i, p := range parts {
+		if p == nil {
+			continue
+		}
+		if k.Hash(tenantKind, "", p.Tenant) != e.sealed[i].T {
 			return nil, in(e, i, ErrCorrupt)
 		}
-	}
-	opened := make([]Part, 0, len(parts))
-	for _, p := range parts {
-		if p != nil {
-			opened = append(opened, *p)
-		}
+		opened = append(opened, *p)
 	}
 	return opened, gone
 }

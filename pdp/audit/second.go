@@ -43,8 +43,9 @@ type shipment struct {
 	waiting []*request // of class D2
 }
 
-// shipLater adds the batch in l.buf, which is durable here, to the next shipment.
-func (l *Ledger) shipLater(first uint64, batch []*request) {
+// shipLater adds frames, which are durable here, to the next shipment.
+// It leaves once the batch is answered.
+func (l *Ledger) shipLater(first uint64, frames []byte) {
 	if l.o.Second == nil {
 		return
 	}
@@ -52,18 +53,12 @@ func (l *Ledger) shipLater(first uint64, batch []*request) {
 	if len(l.next.frames) == 0 {
 		l.next.first = first
 	}
-	l.next.frames = append(l.next.frames, l.buf...)
-	for _, q := range batch {
-		if q.class == D2 {
-			l.next.waiting = append(l.next.waiting, q)
-		}
-	}
+	l.next.frames = append(l.next.frames, frames...)
 	over := len(l.next.frames) > l.o.MaxBehind
 	l.mu.Unlock()
 	if over {
 		l.fail(errBehind)
 	}
-	poke(l.ship)
 }
 
 // follow hands shipments to the second failure domain, until there will be no

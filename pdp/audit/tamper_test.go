@@ -294,6 +294,12 @@ func TestTamper(t *testing.T) {
 			i := entrySize(k.signer.Name())
 			m.cps().data = append(bytes.Clone(d), d[i:]...)
 		},
+		"checkpoint with a signature more": func(m *memFS) { // in what fills it up
+			d := bytes.Clone(m.cps().data)
+			last := d[len(d)-entrySize(k.signer.Name()):]
+			copy(last[len(bytes.TrimRight(last, "\n"))+1:], "— x AAAAAAAA\n")
+			m.cps().data = d
+		},
 		"checkpoint with another size": func(m *memFS) {
 			m.cps().data = bytes.Replace(m.cps().data, []byte("\n10\n"), []byte("\n09\n"), 1)
 		},

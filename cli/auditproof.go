@@ -151,7 +151,7 @@ keys, facts and policies are checked against one another. Exit code 7 when anyth
 				AnchorSize     uint64 `json:"anchorSize,omitempty"`
 				Witnesses      []seen `json:"witnesses,omitempty"`
 				Text           string `json:"text"`
-			}{report.Records, report.Root, report.CheckpointSize, report.Tail, report.Anchored, report.AnchorSize, saw, report.String()}
+			}{report.Records, report.Root, report.CheckpointSize, report.Tail, report.Anchored, report.AnchorSize, saw, verified(report)}
 			for _, s := range saw {
 				out.Text += "; " + s.String()
 			}
@@ -436,4 +436,18 @@ func (a *app) checkConsistency(l *ledgerFlags, earlier, later []byte, check stri
 		}
 		fmt.Fprintln(w, strings.Join(text, "; "))
 	})
+}
+
+// verified says a report in words, and what could not be known.
+func verified(r audit.Report) string {
+	s := fmt.Sprintf("%d records, root %s, %d after the last checkpoint: ", r.Records, r.Root, r.Tail)
+	if !r.Anchored {
+		return s + "self-consistent, not anchored: whoever holds the signing key could have rewritten any record, " +
+			"or cut the ledger back to an earlier state, and this folder alone cannot show it"
+	}
+	s += fmt.Sprintf("consistent with the outside checkpoint at %d", r.AnchorSize)
+	if rest := r.Records - r.AnchorSize; rest > 0 {
+		s += fmt.Sprintf("; the %d records after it are self-consistent, not anchored", rest)
+	}
+	return s
 }

@@ -356,7 +356,7 @@ func boundaries(t *testing.T, ledger string) (out []boundary) {
 	for off := 0; off < len(cps); {
 		n := bytes.Index(cps[off:], []byte("=\n\n—"))
 		lines := strings.Split(string(cps[off:off+n]), "\n")
-		end := off + n + 3 + bytes.Index(cps[off+n+3:], []byte("\n\n")) + 2
+		end := off + 2*len(lines[0]) + 166
 		covered[lines[1]] = int64(end)
 		off = end
 	}

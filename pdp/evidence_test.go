@@ -124,7 +124,7 @@ func TestGoldenLedgers(t *testing.T) {
 		text, err := replayAll(context.Background(), dir)
 		must(t, err)
 		if !strings.HasSuffix(text, " different=0") || !report.Anchored || report.Records < 100 {
-			t.Errorf("%s: %s; %s", name, text, report)
+			t.Errorf("%s: %s; %+v", name, text, report)
 		}
 		t.Logf("%s: %d records, %s", filepath.Base(name), report.Records, text)
 	}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ward-authz/ward/pdp/audit"
 )
 
 // Names of a copy's parts.
@@ -60,10 +62,30 @@ func writeCopy(t *tar.Writer, h *Handler, store io.Reader, size int64, covered u
 	if err := part(t, copyStore, size, store); err != nil {
 		return err
 	}
-	err := h.Ledger.CopyTo(func(name string, size int64, content io.Reader) error {
-		return part(t, copyLedger+name, size, content)
-	})
-	return errors.Join(err, t.Close())
+	files, err := h.Ledger.Files()
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := ledgerPart(t, f); err != nil {
+			return err
+		}
+	}
+	return t.Close()
+}
+
+func ledgerPart(t *tar.Writer, f audit.File) error {
+	from, err := os.Open(f.Path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	size := min(f.Size, info.Size())
+	return part(t, copyLedger+filepath.Base(f.Path), size, io.LimitReader(from, size))
 }
 
 func part(t *tar.Writer, name string, size int64, from io.Reader) error {

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
@@ -39,28 +38,14 @@ func openCheckpoints(fsys fileSystem, dir string, flag int) (file, error) {
 type tree struct {
 	n     uint64
 	edges []tlog.Hash
-	roots []tlog.Hash        // of the full segments
-	asked map[node]tlog.Hash // inner hashes to keep when they come by
+	roots []tlog.Hash // of the full segments
 }
 
-// node is the root of the i-th perfect subtree of 2^level leaves.
-type node struct {
-	level int
-	i     uint64
-}
-
-func (t *tree) push(leaf tlog.Hash) { t.add(0, leaf) }
-
-// add adds the root of a perfect subtree of 2^level leaves, which the tree must
-// be a multiple of.
-func (t *tree) add(level int, h tlog.Hash) {
-	added, segment := uint64(1)<<level, segmentLevel()
-	for ; ; level++ {
-		if level == segment {
+func (t *tree) push(leaf tlog.Hash) {
+	h := leaf
+	for level := 0; ; level++ {
+		if level == segmentLevel() {
 			t.roots = append(t.roots, h)
-		}
-		if _, ok := t.asked[node{level, t.n >> level}]; ok {
-			t.asked[node{level, t.n >> level}] = h
 		}
 		if t.n>>level&1 == 0 {
 			break
@@ -69,7 +54,7 @@ func (t *tree) add(level int, h tlog.Hash) {
 		t.edges = t.edges[:len(t.edges)-1]
 	}
 	t.edges = append(t.edges, h)
-	t.n += added
+	t.n++
 }
 
 func (t *tree) root() tlog.Hash {
@@ -87,7 +72,7 @@ func (t *tree) root() tlog.Hash {
 type checkpoint struct {
 	size uint64
 	root tlog.Hash
-	note []byte // as signed, without the line that ends it in the file
+	note []byte // as signed
 
 	key   int         // which of the verifiers it is for
 	roots []tlog.Hash // of the full segments that it covers, where they are known
@@ -95,8 +80,7 @@ type checkpoint struct {
 
 func (k *Keys) sign(t *tree) (checkpoint, error) {
 	root := t.root()
-	text := fmt.Sprintf("%s\n%d\n%s\n", k.signer.Name(), t.n, root)
-	msg, err := note.Sign(&note.Note{Text: text}, k.signer)
+	msg, err := note.Sign(&note.Note{Text: statement(k.signer.Name(), t.n, root)}, k.signer)
 	return checkpoint{size: t.n, root: root, note: msg, key: len(k.verifiers) - 1, roots: t.roots}, err
 }
 
@@ -125,25 +109,32 @@ func openVerifiers(text string) (vs verifiers, err error) {
 	return vs, nil
 }
 
-var errForeign = errors.New("not a checkpoint signed by the ledger's key")
+// statement is the text of a checkpoint, before it is signed.
+func statement(origin string, size uint64, root tlog.Hash) string {
+	return fmt.Sprintf("%s\n%d\n%s\n", origin, size, root)
+}
 
 // openCheckpoint checks a signed note and reads its text. It may bear further
-// signatures.
+// signatures. One of another key and the same name is of another ledger that
+// goes by this one's name.
 func openCheckpoint(msg []byte, v verifiers) (checkpoint, error) {
-	n, err := note.Open(msg, note.VerifierList(v...))
-	if err != nil {
-		return checkpoint{}, errForeign
+	if n, err := note.Open(msg, note.VerifierList(v...)); err == nil {
+		cp := checkpoint{note: msg, key: v.index(n.Sigs[0].Hash)}
+		lines := strings.Split(n.Text, "\n") // the last one is empty
+		if len(lines) == 4 {
+			cp.size, _ = parseSize(lines[1])
+			cp.root, _ = tlog.ParseHash(lines[2])
+		}
+		// One text only: base64 that differs in its unused bits is not the same.
+		_, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64)
+		if err == nil && n.Text == statement(v.Name(), cp.size, cp.root) {
+			return cp, nil
+		}
 	}
-	f := strings.Split(n.Text, "\n")
-	if len(f) != 4 || f[0] != v.Name() || f[3] != "" {
-		return checkpoint{}, errForeign
+	if bytes.HasPrefix(msg, []byte(v.Name()+"\n")) {
+		return checkpoint{}, &CorruptError{"outside checkpoint", 0, 0, "it bears this ledger's name, and the ledger's key did not sign it"}
 	}
-	size, err1 := parseSize(f[1])
-	root, err2 := tlog.ParseHash(f[2])
-	if err1 != nil || err2 != nil || root.String() != f[2] {
-		return checkpoint{}, errForeign
-	}
-	return checkpoint{size: size, root: root, note: msg, key: v.index(n.Sigs[0].Hash)}, nil
+	return checkpoint{}, errors.New("audit: outside checkpoint: not a checkpoint signed by the ledger's key")
 }
 
 // parseSize reads a number of records, in its one text.
@@ -155,156 +146,102 @@ func parseSize(s string) (uint64, error) {
 	return n, err
 }
 
-// succession follows the signers of a ledger in its records: one may sign when
-// a checkpoint of the one before covers the change record that names it.
-type succession struct {
-	named map[uint32]uint32 // by whom each was, both as note key hashes
-	fresh []string          // verifiers of old and new, in records that no checkpoint covers yet
-	found []string          // verifiers that may sign and were not given
+// entrySize is what a checkpoint takes in the file: the longest note of the name
+// and an empty line. A shorter note is filled up with empty lines.
+func entrySize(name string) int {
+	const size, root, sig = 19, 44, 92 // a number of 63 bits, base64 of 32 and of 4+64 bytes
+	return len(name) + 1 + size + 1 + root + 1 + 1 + len("— ") + len(name) + 1 + sig + 1 + 1
+}
+
+// entry is the checkpoint as the file holds it.
+func (cp checkpoint) entry(name string) []byte {
+	fill := entrySize(name) - len(cp.note)
+	return append(cp.note[:len(cp.note):len(cp.note)], bytes.Repeat([]byte("\n"), fill)...)
+}
+
+// checkpoints reads a checkpoints file forward, as long as it is at first.
+type checkpoints struct {
+	v         verifiers
+	f         file
+	off, size int64
+	last      uint64
+	key       int // of the last
+	any       bool
+
+	// Who signs is followed where the records are read too: by whom each signer
+	// was named, both as note key hashes, and whose verifiers were not given.
+	named map[uint32]uint32
+	found []string
+}
+
+func newCheckpoints(f file, v verifiers) (*checkpoints, error) {
+	size, err := f.Size()
+	return &checkpoints{v: v, f: f, size: size}, err
 }
 
 var changeHead = fmt.Appendf(nil, `{"v":%d,"kind":"%s"`, version, Change)
 
-// record looks for a successor in a record.
-func (s *succession) record(f frame) {
+// record looks for a new signer in a record that the last checkpoint does not
+// cover. The one that does is checked before another is read.
+func (c *checkpoints) record(f frame) {
 	if !bytes.HasPrefix(f.body, changeHead) {
 		return
 	}
 	var clear struct{ Keys struct{ Old, New string } }
-	if e, err := Decode(f.seq, f.body); err == nil && json.Unmarshal(e.Clear, &clear) == nil {
-		if vs, err := openVerifiers(clear.Keys.Old + "\n" + clear.Keys.New); err == nil && len(vs) == 2 {
-			s.fresh = append(s.fresh, clear.Keys.Old+"\n"+clear.Keys.New)
+	if e, err := Decode(f.seq, f.body); err != nil || json.Unmarshal(e.Clear, &clear) != nil {
+		return
+	}
+	if vs, err := openVerifiers(clear.Keys.Old + "\n" + clear.Keys.New); err == nil && len(vs) == 2 {
+		c.named[vs[1].KeyHash()] = vs[0].KeyHash()
+		if c.v.index(vs[1].KeyHash()) < 0 {
+			c.v = append(c.v[:len(c.v):len(c.v)], vs[1])
+			c.found = append(c.found, strings.Fields(clear.Keys.Old + "\n" + clear.Keys.New)[1])
 		}
 	}
 }
 
 // unnamed reports whether one of the keys given, after the first, is in no
 // record: they are announced once such a record is durable, so records are missing.
-func (s *succession) unnamed(given verifiers) bool {
-	for _, v := range given[1:] {
-		_, named := s.named[v.KeyHash()]
-		if !named && !slices.ContainsFunc(s.fresh, func(pair string) bool {
-			vs, err := openVerifiers(pair)
-			return err == nil && vs[1].KeyHash() == v.KeyHash()
-		}) {
-			return true
-		}
-	}
-	return false
+func (c *checkpoints) unnamed(given verifiers) bool {
+	return slices.ContainsFunc(given[1:], func(v note.Verifier) bool {
+		_, named := c.named[v.KeyHash()]
+		return !named
+	})
 }
 
-// next gives the checkpoint after one that covers all records until now, and
-// refuses a signer whom they do not name.
-func (s *succession) next(c *checkpoints) (checkpoint, error) {
-	for _, pair := range s.fresh {
-		vs, err := openVerifiers(pair)
-		if err != nil {
+// next gives the next checkpoint; io.EOF behind the last whole one.
+func (c *checkpoints) next() (checkpoint, error) {
+	entry := make([]byte, entrySize(c.v.Name()))
+	rest := c.size - c.off
+	if rest >= int64(len(entry)) {
+		if _, err := c.f.ReadAt(entry, c.off); err != nil && err != io.EOF {
 			return checkpoint{}, err
 		}
-		old, next := vs[0], vs[1]
-		s.named[next.KeyHash()] = old.KeyHash()
-		if c.v.index(next.KeyHash()) < 0 {
-			c.v, s.found = append(c.v[:len(c.v):len(c.v)], next), append(s.found, strings.Fields(pair)[1])
-		}
 	}
-	s.fresh = nil
-	by, first := c.key, !c.any
-	cp, err := c.next()
-	if err == nil && first && cp.key > 0 {
-		err = c.corrupt("it begins with a checkpoint of a later key")
-	} else if err == nil && !first && cp.key != by && s.named[c.v[cp.key].KeyHash()] != c.v[by].KeyHash() {
-		err = c.corrupt("another key signs, and no record names it")
-	}
-	return cp, err
-}
-
-// entryRest is the most that an entry takes beside twice the origin.
-const entryRest = 1 + 20 + 1 + 44 + 2 + len("— ") + 1 + 92 + 2
-
-var (
-	errTorn          = errors.New("torn checkpoint")
-	errBadCheckpoint = errors.New("bad checkpoint")
-)
-
-// parseCheckpoint reads the entry at the start of b, which ends with the file
-// or is longer than any entry. An entry is a signed note and an empty line, and
-// its length follows from its size line, so that a torn one (errTorn: the file
-// ends first) and a changed one are not mistaken for each other.
-func parseCheckpoint(b []byte, v verifiers) (cp checkpoint, length int, err error) {
-	head := v.Name() + "\n"
-	if len(b) < len(head) {
-		if strings.HasPrefix(head, string(b)) {
-			return cp, 0, errTorn
-		}
-		return cp, 0, errBadCheckpoint
-	}
-	i := len(head)
-	for i < len(b) && i < len(head)+20 && b[i] >= '0' && b[i] <= '9' {
-		i++
-	}
+	// A power cut may leave the last entry short, or blank at its start or its
+	// end, where a block was not written. No entry starts or ends with zero.
+	blank := entry[0] == 0 || entry[len(entry)-1] == 0
 	switch {
-	case string(b[:len(head)]) != head:
-		return cp, 0, errBadCheckpoint
-	case i == len(b):
-		return cp, 0, errTorn
-	case b[i] != '\n':
-		return cp, 0, errBadCheckpoint
+	case blank && rest <= int64(len(entry)) && c.any:
+		return checkpoint{}, io.EOF
+	case blank && rest <= int64(len(entry)):
+		return checkpoint{}, c.corrupt("no checkpoint")
 	}
-	const root, sig = 44, 92 // base64 of 32 and of 4+64 bytes
-	length = i + 1 + root + 1 + 1 + len("— ") + len(v.Name()) + 1 + sig + 1 + 1
-	if len(b) < length {
-		return cp, 0, errTorn
-	}
-	msg := bytes.Clone(b[:length-1])
-	if cp, err = openCheckpoint(msg, v); err != nil || b[length-1] != '\n' {
-		return checkpoint{}, 0, errBadCheckpoint
-	}
-	// One text only: base64 that differs in its unused bits is not the same.
-	if _, err := base64.StdEncoding.Strict().DecodeString(string(msg[len(msg)-1-sig : len(msg)-1])); err != nil {
-		return checkpoint{}, 0, errBadCheckpoint
-	}
-	return cp, length, nil
-}
-
-// checkpoints reads a checkpoints file forward.
-type checkpoints struct {
-	v    verifiers
-	r    *bufio.Reader
-	off  int64
-	last uint64
-	key  int // of the last
-	any  bool
-}
-
-func newCheckpoints(f io.ReaderAt, from, to int64, v verifiers) *checkpoints {
-	return &checkpoints{v: v, off: from, r: bufio.NewReaderSize(io.NewSectionReader(f, from, to-from), 1024)}
-}
-
-// next gives the next checkpoint; io.EOF at the end of the file, errTorn where
-// it ends within an entry.
-func (c *checkpoints) next() (checkpoint, error) {
-	b, err := c.r.Peek(1024)
-	if len(b) == 0 || err != nil && err != io.EOF {
-		return checkpoint{}, err
-	}
-	cp, n, err := parseCheckpoint(b, c.v)
-	if err != nil {
-		// A power cut may leave the last entry blank at its start or its end,
-		// where a block was not written. No entry starts or ends with zero.
-		if blank := b[0] == 0 || b[len(b)-1] == 0; blank && len(b) <= 2*len(c.v.Name())+entryRest {
-			err = errTorn
-		} else if err == errBadCheckpoint {
-			err = c.corrupt("bad checkpoint, or one of another key")
-		}
-		return checkpoint{}, err
-	}
-	if c.any && (cp.size <= c.last || cp.key < c.key) {
+	msg := append(bytes.TrimRight(entry, "\n"), '\n')
+	cp, err := openCheckpoint(msg, c.v)
+	switch {
+	case err != nil || bytes.Count(msg, []byte("\n")) != 5: // with one signature
+		return checkpoint{}, c.corrupt("bad checkpoint, or one of another key")
+	case c.any && (cp.size <= c.last || cp.key < c.key):
 		return checkpoint{}, c.corrupt("checkpoints out of order")
+	case !c.any && cp.key > 0 && c.named != nil:
+		return checkpoint{}, c.corrupt("it begins with a checkpoint of a later key")
+	case c.any && cp.key != c.key && c.named != nil && c.named[c.v[cp.key].KeyHash()] != c.v[c.key].KeyHash():
+		return checkpoint{}, c.corrupt("another key signs, and no record names it")
 	}
 	c.last, c.key, c.any = cp.size, cp.key, true
-	c.off += int64(n)
-	_, err = c.r.Discard(n)
-	return cp, err
+	c.off += int64(len(entry))
+	return cp, nil
 }
 
 func (c *checkpoints) corrupt(reason string) error {
@@ -313,38 +250,19 @@ func (c *checkpoints) corrupt(reason string) error {
 
 // lastCheckpoint reads the end of the file. It gives the last checkpoint and
 // where its entry ends.
-func lastCheckpoint(f file, v verifiers) (checkpoint, int64, error) {
-	const window = 16 << 10 // many entries: one is below 1 KiB
-	size, err := f.Size()
+func lastCheckpoint(f file, v verifiers) (last checkpoint, end int64, err error) {
+	c, err := newCheckpoints(f, v)
 	if err != nil {
-		return checkpoint{}, 0, err
+		return last, 0, err
 	}
-	from := max(0, size-window)
-	if from > 0 {
-		buf := make([]byte, window)
-		if _, err := f.ReadAt(buf, from); err != nil && err != io.EOF {
-			return checkpoint{}, 0, err
-		}
-		start := "\n\n" + v.Name() + "\n"
-		i := bytes.Index(buf, []byte(start))
-		if i < 0 {
-			return checkpoint{}, 0, &CorruptError{checkpointsFile, from, 0, "no checkpoint"}
-		}
-		from += int64(i) + 2
+	entry := int64(entrySize(v.Name()))
+	c.off = max(0, c.size/entry-2) * entry // the last one may be blank
+	cp, err := c.next()
+	for ; err == nil; cp, err = c.next() {
+		last = cp
 	}
-	c := newCheckpoints(f, from, size, v)
-	var last checkpoint
-	for {
-		cp, err := c.next()
-		switch {
-		case err == nil:
-			last = cp
-		case (err == io.EOF || errors.Is(err, errTorn)) && c.any:
-			return last, c.off, nil
-		case err == io.EOF || errors.Is(err, errTorn):
-			return last, 0, c.corrupt("no checkpoint")
-		default:
-			return last, 0, err
-		}
+	if err == io.EOF {
+		err = nil
 	}
+	return last, c.off, err
 }

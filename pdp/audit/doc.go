@@ -96,9 +96,12 @@
 //
 // A checkpoint (C2SP tlog-checkpoint) is a signed note (C2SP signed-note) of
 // three lines, origin, number of records, root in base64, signed with one
-// Ed25519 key. In the file an empty line follows each. The first one is of size 0; the
-// sizes rise. One is added at most once a second while the ledger grows, at
-// Open if it covers too little, for CopyTo, and at Close: a ledger that was
+// Ed25519 key. In the file each is filled up with line ends to 166 bytes and
+// twice the length of the origin, which leaves room for a size of 19 digits and
+// an empty line. A crash may leave the last one short, or with zeros at its start
+// or end: it does not count then. The first one is of size 0; the sizes rise. One
+// is added at most once a second while the ledger grows, at
+// Open if it covers too little, for Files, and at Close: a ledger that was
 // closed is covered to its last byte.
 //
 // The signing key may be replaced. A record of the kind "change" says so, with

@@ -81,13 +81,13 @@ func segmentName(first uint64) string { return fmt.Sprintf("%020d", first) }
 
 // listSegments gives the first sequence numbers of the segments, in order.
 func listSegments(fsys fileSystem, dir string) ([]uint64, error) {
-	names, err := fsys.ReadDir(dir)
+	files, err := fsys.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	var firsts []uint64
-	for _, name := range names {
-		if n, err := strconv.ParseUint(name, 10, 64); err == nil && segmentName(n) == name {
+	for _, f := range files {
+		if n, err := strconv.ParseUint(f.Name(), 10, 64); err == nil && segmentName(n) == f.Name() {
 			firsts = append(firsts, n)
 		}
 	}
@@ -111,36 +111,45 @@ type tail struct {
 	torn     int64 // bytes behind offset
 }
 
+// span is the records [from, to), of which those below least must be there.
+type span struct{ from, to, least uint64 }
+
 var errStop = errors.New("stop")
 
-// scan hands the frames from a sequence number on to fn, in order, and gives
-// the tail. It stops early, with the tail so far, when fn returns errStop.
+// scan hands the frames of a span to fn, in order, and gives the tail. It stops
+// early, with the tail so far, at the end of the span or when fn returns errStop.
 //
 // What follows the last valid frame of the last segment is a torn tail if no
 // later batch is in it: a batch is written only once the one before is durable.
 // Everything else that is not a valid frame in its place is a *CorruptError.
 // The ledger may grow meanwhile.
-func scan(fsys fileSystem, dir string, from uint64, fn func(frame) error) (tail, error) {
+func scan(fsys fileSystem, dir string, of span, fn func(frame) error) (tail, error) {
+	t := tail{}
+	if of.from >= of.to {
+		return t, nil
+	}
 	firsts, err := listSegments(fsys, dir)
 	if err != nil {
 		return tail{}, err
 	}
-	t := tail{}
 	for i, first := range firsts {
-		if first+segmentSize <= from && i < len(firsts)-1 {
+		last := i == len(firsts)-1
+		if first+segmentSize <= of.from && !last {
 			continue
 		}
-		if t, err = scanSegment(fsys, dir, first, from, i == len(firsts)-1, fn); err != nil {
-			if errors.Is(err, errStop) {
-				err = nil
-			}
+		if t, err = scanSegment(fsys, dir, first, of, last, fn); errors.Is(err, errStop) {
+			return t, nil
+		} else if err != nil {
 			return t, err
 		}
+	}
+	if t.seq < of.least {
+		return t, &CorruptError{segmentName(t.segment), t.offset, t.seq, "records are missing"}
 	}
 	return t, nil
 }
 
-func scanSegment(fsys fileSystem, dir string, first, from uint64, last bool, fn func(frame) error) (tail, error) {
+func scanSegment(fsys fileSystem, dir string, first uint64, of span, last bool, fn func(frame) error) (tail, error) {
 	name := segmentName(first)
 	t := tail{segment: first, exists: true, seq: first, batch: first}
 	f, err := fsys.OpenFile(filepath.Join(dir, name), os.O_RDONLY, 0)
@@ -157,6 +166,9 @@ func scanSegment(fsys fileSystem, dir string, first, from uint64, last bool, fn 
 		return bufio.NewReaderSize(io.NewSectionReader(f, t.offset, size-t.offset), headerSize+MaxBody)
 	}
 	for r, again := in(), false; ; {
+		if t.seq == of.to {
+			return t, errStop
+		}
 		if t.offset == size {
 			if !last && t.seq < first+segmentSize {
 				return t, corrupt("segment is too short")
@@ -178,7 +190,7 @@ func scanSegment(fsys fileSystem, dir string, first, from uint64, last bool, fn 
 			if batch == t.seq {
 				t.batch, t.batchOff = batch, t.offset
 			}
-			if t.seq >= from {
+			if t.seq >= of.from {
 				if err := fn(frame{t.seq, batch, t.offset, body}); err != nil {
 					return t, err
 				}
@@ -196,7 +208,7 @@ func scanSegment(fsys fileSystem, dir string, first, from uint64, last bool, fn 
 		if size, err = f.Size(); err != nil { // a live ledger grows
 			return t, err
 		}
-		later, err := laterBatch(f, t.offset, size, t.seq, first+segmentSize)
+		later, err := laterBatch(in(), t.seq, first+segmentSize)
 		if err != nil {
 			return t, err
 		}
@@ -227,27 +239,16 @@ func peekFrame(r *bufio.Reader) (batch uint64, body []byte, ok bool, err error) 
 	return batch, body, ok, nil
 }
 
-// laterBatch reports whether any valid frame in [from, to) belongs to a batch
-// that starts behind seq.
-func laterBatch(f io.ReaderAt, from, to int64, seq, end uint64) (bool, error) {
-	const step = 1 << 20
-	buf := make([]byte, min(to-from, step+headerSize+MaxBody))
-	for ; from < to; from += step {
-		n, err := f.ReadAt(buf[:min(int64(len(buf)), to-from)], from)
-		if err != nil && err != io.EOF {
-			return false, err
+// laterBatch reports whether any valid frame that r comes by belongs to a batch
+// that starts behind seq, and before end.
+func laterBatch(r *bufio.Reader, seq, end uint64) (bool, error) {
+	for {
+		batch, _, ok, err := peekFrame(r)
+		if err != nil || ok && batch > seq && batch < end {
+			return ok, err
 		}
-		for i := 0; i < min(n, step); i++ {
-			if i+headerSize > n || buf[i+2]|buf[i+3] != 0 { // MaxBody has 16 bits
-				continue
-			}
-			if b := binary.LittleEndian.Uint64(buf[i+8:]); b <= seq || b >= end {
-				continue
-			}
-			if _, _, ok := parseFrame(buf[i:n]); ok {
-				return true, nil
-			}
+		if _, err := r.Discard(1); err != nil {
+			return false, nil // at the end: an error to read it would have been seen above
 		}
 	}
-	return false, nil
 }

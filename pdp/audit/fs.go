@@ -17,7 +17,7 @@ import (
 type fileSystem interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (file, error)
 	Mkdir(name string, perm fs.FileMode) error
-	ReadDir(name string) ([]string, error) // names, in no order
+	ReadDir(name string) ([]fs.DirEntry, error)
 	Rename(from, to string) error
 	Remove(name string) error
 	Exists(name string) bool
@@ -51,22 +51,14 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
 	return osFile{f}, nil
 }
 
-func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
-func (osFS) Rename(from, to string) error              { return os.Rename(from, to) }
-func (osFS) Remove(name string) error                  { return os.Remove(name) }
+func (osFS) Mkdir(name string, perm fs.FileMode) error  { return os.Mkdir(name, perm) }
+func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
+func (osFS) Rename(from, to string) error               { return os.Rename(from, to) }
+func (osFS) Remove(name string) error                   { return os.Remove(name) }
 
 func (osFS) Exists(name string) bool {
 	_, err := os.Lstat(name)
 	return err == nil
-}
-
-func (osFS) ReadDir(name string) ([]string, error) {
-	d, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.Readdirnames(-1)
 }
 
 func (osFS) SyncDir(name string) error {
@@ -77,15 +69,16 @@ func (osFS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (f osFile) Size() (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
+// Size moves the place of reads and writes, of which there are none but at an offset.
+func (f osFile) Size() (int64, error) { return f.Seek(0, io.SeekEnd) }
 
-func (f osFile) Sync() error { return syncData(f.File) }
+// writeSync writes to a file, and makes that durable.
+func writeSync(f file, b []byte, off int64) error {
+	if _, err := f.WriteAt(b, off); err != nil {
+		return err
+	}
+	return f.Sync()
+}
 
 // writeFile creates a new file with the content, and makes both the content
 // and, through its folder, the name durable. It never replaces a file.
@@ -94,10 +87,27 @@ func writeFile(fsys fileSystem, name string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err = f.WriteAt(content, 0); err == nil {
-		err = f.Sync()
+	if err := errors.Join(writeSync(f, content, 0), f.Close()); err != nil {
+		return err
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	return fsys.SyncDir(filepath.Dir(name))
+}
+
+// newSuffix is that of a file's next content, until it is in place.
+const newSuffix = ".new"
+
+// replaceFile puts a file in place durably and at once: whoever comes after a
+// crash finds the old one or the new one, whole.
+func replaceFile(fsys fileSystem, name string, content []byte) error {
+	if err := freshFile(fsys, name+newSuffix, content); err != nil {
+		return err
+	}
+	return moveInto(fsys, name)
+}
+
+// moveInto puts a file's next content in place.
+func moveInto(fsys fileSystem, name string) error {
+	if err := fsys.Rename(name+newSuffix, name); err != nil {
 		return err
 	}
 	return fsys.SyncDir(filepath.Dir(name))
@@ -105,10 +115,8 @@ func writeFile(fsys fileSystem, name string, content []byte) error {
 
 // freshFile is writeFile in place of what a crash may have left.
 func freshFile(fsys fileSystem, name string, content []byte) error {
-	if fsys.Exists(name) {
-		if err := fsys.Remove(name); err != nil {
-			return err
-		}
+	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return writeFile(fsys, name, content)
 }
@@ -131,22 +139,16 @@ func makeDir(fsys fileSystem, name string) error {
 	return fsys.SyncDir(filepath.Dir(name))
 }
 
-// resolve gives the real path of name, which need not exist yet.
+// resolve gives the real path of name, which need not exist yet in its folder.
 func resolve(name string) (string, error) {
 	abs, err := filepath.Abs(name)
-	if err != nil {
-		return "", err
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		return real, nil
 	}
-	rest := ""
-	for p := abs; ; p = filepath.Dir(p) {
-		if real, err := filepath.EvalSymlinks(p); err == nil {
-			return filepath.Join(real, rest), nil
-		}
-		if filepath.Dir(p) == p {
-			return abs, nil
-		}
-		rest = filepath.Join(filepath.Base(p), rest)
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		return filepath.Join(dir, filepath.Base(abs)), nil
 	}
+	return abs, err
 }
 
 // inside reports whether path a is b or lies below it.

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ import (
 //	                         keyed hash, so that a listing names nobody
 const (
 	signerFile   = "signer"
-	nextFile     = "signer.new"
+	nextFile     = signerFile + newSuffix
 	verifierFile = "verifier"
 	hashFile     = "hash"
 	sealsDir     = "seals"
@@ -41,9 +42,6 @@ const (
 
 	tenantKind = "tenant"
 	hashScheme = "hmac1"
-	keyIDLen   = 8  // base64url of 6 bytes
-	macLen     = 43 // base64url of 32 bytes
-	maxOrigin  = 200
 	maxKeyFile = 1024
 	maxSigners = 1024 // in one verifier file
 	maxCached  = 4096
@@ -76,34 +74,31 @@ type Keys struct {
 func CreateKeys(dir, origin string) error { return createKeys(osFS{}, dir, origin) }
 
 func createKeys(fsys fileSystem, dir, origin string) error {
-	if origin == "" || len(origin) > maxOrigin || strings.ContainsFunc(origin, notOrigin) {
+	if !originText.MatchString(origin) {
 		return fmt.Errorf("audit: invalid origin %q", origin)
 	}
 	signer, verifier, err := note.GenerateKey(rand.Reader, origin)
 	if err != nil {
 		return err
 	}
-	if err := makeDir(fsys, dir); err != nil {
-		return err
-	}
-	if err := makeDir(fsys, filepath.Join(dir, sealsDir)); err != nil {
-		return err
-	}
 	// The signer is written last: a folder without it is not a key folder.
-	for _, f := range []struct {
-		name    string
-		content []byte
-	}{{hashFile, newKey(hashMagic)}, {verifierFile, []byte(verifier + "\n")}, {signerFile, []byte(signer + "\n")}} {
-		if err := writeFile(fsys, filepath.Join(dir, f.name), f.content); err != nil {
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, step := range []func() error{
+		func() error { return makeDir(fsys, dir) },
+		func() error { return makeDir(fsys, at(sealsDir)) },
+		func() error { return writeFile(fsys, at(hashFile), newKey(hashMagic)) },
+		func() error { return writeFile(fsys, at(verifierFile), []byte(verifier+"\n")) },
+		func() error { return writeFile(fsys, at(signerFile), []byte(signer+"\n")) },
+	} {
+		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func notOrigin(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("./-_:", r))
-}
+// originText is what may name a ledger.
+var originText = regexp.MustCompile(`^[a-zA-Z0-9./_:-]{1,200}$`)
 
 // OpenKeys opens a folder that [CreateKeys] made. It creates nothing.
 func OpenKeys(dir string) (*Keys, error) { return openKeys(osFS{}, dir) }
@@ -139,13 +134,7 @@ func (k *Keys) pair(file string, verifiers []string) (note.Signer, error) {
 	}
 	signer, err := note.NewSigner(strings.TrimSpace(string(raw)))
 	vs, verr := openVerifiers(strings.Join(verifiers, "\n"))
-	if err = errors.Join(err, verr); err == nil {
-		var probe []byte
-		if probe, err = note.Sign(&note.Note{Text: "probe\n"}, signer); err == nil {
-			_, err = note.Open(probe, note.VerifierList(vs[len(vs)-1]))
-		}
-	}
-	if err != nil {
+	if err != nil || verr != nil || vs.Name() != signer.Name() || vs[len(vs)-1].KeyHash() != signer.KeyHash() {
 		return nil, fmt.Errorf("%w: the key files %s and %s are no pair", ErrCorrupt, file, verifierFile)
 	}
 	return signer, nil
@@ -183,17 +172,11 @@ func (k *Keys) adopt(verifier string) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) {
 		return nil
 	}
-	at := func(name string) string { return filepath.Join(k.dir, name) }
 	if err == nil {
-		err = freshFile(k.fs, at(verifierFile+".new"), []byte(strings.Join(verifiers, "\n")+"\n"))
+		err = replaceFile(k.fs, filepath.Join(k.dir, verifierFile), []byte(strings.Join(verifiers, "\n")+"\n"))
 	}
-	for _, name := range []string{verifierFile, signerFile} {
-		if err == nil {
-			err = k.fs.Rename(at(name+".new"), at(name))
-		}
-		if err == nil {
-			err = k.fs.SyncDir(k.dir)
-		}
+	if err == nil {
+		err = moveInto(k.fs, filepath.Join(k.dir, signerFile))
 	}
 	if err == nil {
 		k.verifiers, k.signer = verifiers, signer
@@ -205,37 +188,28 @@ func (k *Keys) adopt(verifier string) error {
 // which stands for it in the clear part of a record. Kind ("person", "claim")
 // and tenant separate: the same id of another kind or tenant has another hash.
 func (k *Keys) Hash(kind, tenant, id string) string {
-	m := hmac.New(sha256.New, k.hash)
+	var text []byte
 	for _, s := range []string{kind, tenant, id} {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
-		m.Write(n[:])
-		m.Write([]byte(s))
+		text = append(binary.BigEndian.AppendUint64(text, uint64(len(s))), s...)
 	}
+	m := hmac.New(sha256.New, k.hash)
+	m.Write(text)
 	return hashScheme + ":" + k.kid + ":" + b64.EncodeToString(m.Sum(nil))
 }
 
-// splitHash takes apart what Hash wrote.
-func splitHash(h string) (kid, mac string, ok bool) {
-	f := strings.Split(h, ":")
-	if len(f) != 3 || f[0] != hashScheme || len(f[1]) != keyIDLen || len(f[2]) != macLen {
-		return "", "", false
-	}
-	_, err1 := b64.DecodeString(f[1])
-	_, err2 := b64.DecodeString(f[2])
-	return f[1], f[2], err1 == nil && err2 == nil
-}
+// hashText is what Hash writes: the id of its key, and the hash.
+var hashText = regexp.MustCompile("^" + hashScheme + ":([A-Za-z0-9_-]{8}):([A-Za-z0-9_-]{43})$")
 
 // sealPath is the file of the seal key; t is a tenant's hash.
 func (k *Keys) sealPath(t, day string) (string, error) {
-	kid, mac, ok := splitHash(t)
-	if _, err := time.Parse(time.DateOnly, day); err != nil || !ok {
+	name := hashText.FindStringSubmatch(t)
+	if _, err := time.Parse(time.DateOnly, day); err != nil || name == nil {
 		return "", fmt.Errorf("%w: not the name of a seal key", ErrCorrupt)
 	}
-	if kid != k.kid {
+	if name[1] != k.kid {
 		return "", ErrForeignKeys
 	}
-	return filepath.Join(k.dir, sealsDir, day, mac), nil
+	return filepath.Join(k.dir, sealsDir, day, name[2]), nil
 }
 
 // sealKey gives the seal key of a tenant and day, and makes it on first use.
@@ -271,24 +245,16 @@ func (k *Keys) makeSealKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !k.fs.Exists(path) {
-		// Written and synced under another name first: a key file is whole or
-		// absent. The lock of the key folder keeps every other writer out, so
-		// the new name replaces nothing; and no second copy of a used key
-		// stays behind that shredding would miss.
-		tmp := path + ".new-" + rand.Text()
-		if err := writeFile(k.fs, tmp, newKey(sealMagic)); err != nil {
-			return nil, err
-		}
-		if err := k.fs.Rename(tmp, path); err != nil {
+		// The lock of the key folder keeps every other writer out, so this
+		// replaces nothing; and no second copy of a used key stays behind that
+		// shredding would miss.
+		if err := replaceFile(k.fs, path, newKey(sealMagic)); err != nil {
 			return nil, err
 		}
 	}
 	// Also where the file was there already: a process that died may have made
 	// it and not come as far as this.
-	if err := k.fs.SyncDir(day); err != nil {
-		return nil, err
-	}
-	if err := k.fs.SyncDir(filepath.Dir(day)); err != nil {
+	if err := errors.Join(k.fs.SyncDir(day), k.fs.SyncDir(filepath.Dir(day))); err != nil {
 		return nil, err
 	}
 	return readKey(k.fs, path, sealMagic)
@@ -331,28 +297,28 @@ func (k *Keys) Destroy(tenant, day string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.seals, path)
-	if k.fs.Exists(path) {
-		f, err := k.fs.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		_, err = f.WriteAt(make([]byte, maxKeyFile), 0)
-		if err := errors.Join(err, f.Sync(), f.Close(), k.fs.Remove(path)); err != nil {
-			return err
-		}
+	f, err := k.fs.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		err = errors.Join(writeSync(f, make([]byte, maxKeyFile), 0), f.Close(), k.fs.Remove(path))
 	}
-	err = k.fs.SyncDir(filepath.Dir(path)) // also for what was removed before a crash
+	if err == nil || errors.Is(err, fs.ErrNotExist) { // it may have been removed before a crash
+		err = k.fs.SyncDir(filepath.Dir(path))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// newKey is the content of a key file: "<magic> <key id> <base64url of 32
-// random bytes>\n".
+// newKey is the content of a new key file.
 func newKey(magic string) []byte {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails (crypto/rand)
+	return keyFile(magic, key)
+}
+
+// keyFile is "<magic> <key id> <base64url of 32 random bytes>\n".
+func keyFile(magic string, key []byte) []byte {
 	return fmt.Appendf(nil, "%s %s %s\n", magic, keyID(key), b64.EncodeToString(key))
 }
 
@@ -361,16 +327,15 @@ func readKey(fsys fileSystem, path, magic string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := bytes.Split(bytes.TrimSuffix(raw, []byte("\n")), []byte(" "))
-	if len(f) != 3 || string(f[0]) != magic {
-		return nil, fmt.Errorf("%w: key file", ErrCorrupt)
-	}
-	key, err := b64.DecodeString(string(f[2]))
-	if err != nil || len(key) != 32 || keyID(key) != string(f[1]) {
+	key, err := b64.DecodeString(string(bytes.TrimSpace(raw[bytes.LastIndexByte(raw, ' ')+1:])))
+	if err != nil || len(key) != 32 || !bytes.Equal(raw, keyFile(magic, key)) {
 		return nil, fmt.Errorf("%w: key file", ErrCorrupt)
 	}
 	return key, nil
 }
+
+// keyIDText is what keyID gives.
+var keyIDText = regexp.MustCompile("^[A-Za-z0-9_-]{8}$")
 
 // keyID tells keys apart without telling anything about them.
 func keyID(key []byte) string {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -311,7 +310,7 @@ func TestRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		appendN(t, l, 2, 20)
-		must := l.CopyTo(func(string, int64, io.Reader) error { return nil }) // signs a checkpoint that covers all
+		_, must := l.Files() // signs a checkpoint that covers all
 		if must != nil {
 			t.Fatal(must)
 		}

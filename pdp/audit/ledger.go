@@ -38,19 +38,16 @@ type Options struct {
 	// ledger grows; default 1 s. It bounds how many records a crash leaves
 	// without a signature.
 	CheckpointEvery time.Duration
-	// MaxQueue is how many records may wait to be written, of 16 KiB on
-	// average; default 8192 (128 MiB). One caller may hold an eighth and one
-	// tenant a quarter, so that no caller uses up what a tenant's others have.
-	// One more is ErrBusy.
+	// MaxQueue is how many records may wait to be written, where one counts
+	// for each 16 KiB that it takes or begins; default 8192 (128 MiB). One
+	// caller may hold an eighth and one tenant a quarter, so that no caller uses
+	// up what a tenant's others have. One more is ErrBusy.
 	MaxQueue int
 	// Second is where records of class D2 must be too; nil if there is none.
 	Second Second
 	// MaxBehind is how many bytes may wait for Second beside what it is
 	// storing; default 64 MiB. One more fails the ledger.
 	MaxBehind int
-	// Clock names kept torn tails; default time.Now. Records bring their own
-	// time, and the pace of checkpoints is that of the machine.
-	Clock func() time.Time
 }
 
 // Recovery says what Open found. A tail that was torn and one whose very last
@@ -79,7 +76,7 @@ type Ledger struct {
 
 	mu     sync.Mutex // guards the queue and the next shipment, for moments only
 	queue  []*request
-	held   map[account]load
+	held   map[account]int // what waits, in shares of the queue
 	closed bool
 	next   shipment // what the second failure domain gets next
 
@@ -91,7 +88,6 @@ type Ledger struct {
 	cps     file
 	cpOff   int64
 	cpTime  time.Time
-	buf     []byte
 }
 
 type request struct {
@@ -104,18 +100,18 @@ type request struct {
 	done     chan error // buffered: the writer never waits
 }
 
-// account is who may hold one share'th of the queue: all together (1), a tenant
-// (4) or a caller (8).
+// shares is what it takes of the queue.
+func (q *request) shares() int { return (len(q.body) + share - 1) / share }
+
+// account is who may hold one part of the queue: all together the whole of it
+// (1), a tenant a quarter (4) or a caller an eighth (8).
 type account struct {
-	share int
-	name  string
+	part int
+	name string
 }
 
-// load is what waits to be written.
-type load struct{ records, bytes int }
-
-// meanBody is how many bytes of the queue one record is meant to take.
-const meanBody = 16 << 10
+// share is how many bytes of a record count as one of the queue.
+const share = 16 << 10
 
 func accountsOf(r Record) []account {
 	of := []account{{1, "all"}, {8, r.Caller}}
@@ -132,22 +128,20 @@ func Create(dir string, keys *Keys) error {
 	if err := keysApart(dir, keys); err != nil {
 		return err
 	}
-	names, err := fsys.ReadDir(dir)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		if err := makeDir(fsys, dir); err != nil {
+	if err := makeDir(fsys, dir); errors.Is(err, os.ErrExist) {
+		if names, err := fsys.ReadDir(dir); err != nil {
 			return err
+		} else if len(names) > 0 {
+			return fmt.Errorf("audit: %s is not empty", dir)
 		}
-	case err != nil:
+	} else if err != nil {
 		return err
-	case len(names) > 0:
-		return fmt.Errorf("audit: %s is not empty", dir)
 	}
 	cp, err := keys.sign(&tree{})
 	if err != nil {
 		return err
 	}
-	return writeFile(fsys, filepath.Join(dir, checkpointsFile), append(cp.note, '\n'))
+	return writeFile(fsys, filepath.Join(dir, checkpointsFile), cp.entry(keys.signer.Name()))
 }
 
 func keysApart(dir string, keys *Keys) error {
@@ -172,11 +166,8 @@ func keysApart(dir string, keys *Keys) error {
 // [ErrLocked] means that another process writes.
 func Open(dir string, keys *Keys, o Options) (*Ledger, Recovery, error) {
 	o.CheckpointEvery, o.MaxQueue, o.MaxBehind = cmp.Or(o.CheckpointEvery, time.Second), cmp.Or(o.MaxQueue, 8192), cmp.Or(o.MaxBehind, 64<<20)
-	if o.Clock == nil {
-		o.Clock = time.Now
-	}
 	l := &Ledger{
-		fs: keys.fs, dir: dir, keys: keys, o: o, held: map[account]load{},
+		fs: keys.fs, dir: dir, keys: keys, o: o, held: map[account]int{},
 		wake: make(chan struct{}, 1), asks: make(chan func()), ship: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	rec, err := l.open()
@@ -209,7 +200,7 @@ func (l *Ledger) open() (rec Recovery, err error) {
 	if err != nil {
 		return rec, err
 	}
-	t, err := hashAll(l.fs, l.dir, &l.tree, nil, claim{"the last checkpoint", list([]checkpoint{cp})})
+	t, err := hashAll(l.fs, l.dir, &l.tree, func(frame) {}, claim{"the last checkpoint", list([]checkpoint{cp})})
 	if err != nil {
 		return rec, err
 	}
@@ -236,7 +227,7 @@ func (l *Ledger) recover(t tail, cp checkpoint, cpEnd int64) (Recovery, error) {
 	if err := l.cps.Truncate(cpEnd); err != nil {
 		return rec, err
 	}
-	l.cpOff = cpEnd - int64(len(cp.note)) - 1
+	l.cpOff = cpEnd - int64(entrySize(l.keys.signer.Name()))
 	if err := l.addCheckpoint(cp); err != nil {
 		return rec, err
 	}
@@ -254,14 +245,11 @@ func (l *Ledger) recover(t tail, cp checkpoint, cpEnd int64) (Recovery, error) {
 				return rec, err
 			}
 		}
-		last := make([]byte, t.offset-t.batchOff)
-		if _, err := f.ReadAt(last, t.batchOff); err != nil && len(last) > 0 {
+		last, err := io.ReadAll(io.NewSectionReader(f, t.batchOff, t.offset-t.batchOff))
+		if err != nil {
 			return rec, err
 		}
-		if _, err := f.WriteAt(last, t.batchOff); err != nil {
-			return rec, err
-		}
-		if err := f.Sync(); err != nil {
+		if err := writeSync(f, last, t.batchOff); err != nil {
 			return rec, err
 		}
 	}
@@ -270,16 +258,12 @@ func (l *Ledger) recover(t tail, cp checkpoint, cpEnd int64) (Recovery, error) {
 
 // keep copies a torn tail to a file of its own.
 func (l *Ledger) keep(t tail) (string, error) {
-	torn := make([]byte, t.torn)
-	if _, err := l.seg.ReadAt(torn, t.offset); err != nil && err != io.EOF {
+	torn, err := io.ReadAll(io.NewSectionReader(l.seg, t.offset, t.torn))
+	if err != nil {
 		return "", err
 	}
-	base := fmt.Sprintf("torn-%020d-%s", t.seq, l.o.Clock().UTC().Format("20060102T150405.000Z"))
-	for name, i := base, 2; ; name, i = fmt.Sprintf("%s-%d", base, i), i+1 {
-		if !l.fs.Exists(filepath.Join(l.dir, name)) {
-			return name, writeFile(l.fs, filepath.Join(l.dir, name), torn)
-		}
-	}
+	name := fmt.Sprintf("torn-%020d-%s", t.seq, time.Now().UTC().Format("20060102T150405.000000000Z"))
+	return name, writeFile(l.fs, filepath.Join(l.dir, name), torn)
 }
 
 // Append writes a record and returns its sequence number once it is durable in
@@ -335,32 +319,29 @@ func (l *Ledger) enqueue(q *request, always bool) error {
 		return ErrClosed
 	}
 	for _, a := range q.accounts {
-		h := l.held[a]
-		if !always && a.name != "" && h.records > 0 && (h.records >= l.o.MaxQueue/a.share || h.bytes+len(q.body) > l.o.MaxQueue*meanBody/a.share) {
+		if h := l.held[a]; !always && a.name != "" && h > 0 && h+q.shares() > l.o.MaxQueue/a.part {
 			return ErrBusy
 		}
 	}
-	l.hold(q, 1)
+	l.hold(q, q.shares())
 	l.queue = append(l.queue, q)
-	l.poke()
+	poke(l.wake)
 	return nil
 }
 
-// hold counts a request against its accounts, or with -1 no more.
-func (l *Ledger) hold(q *request, n int) {
+// hold counts a request against its accounts; below zero, no more.
+func (l *Ledger) hold(q *request, shares int) {
 	for _, a := range q.accounts {
-		h := l.held[a]
-		if h.records, h.bytes = h.records+n, h.bytes+n*len(q.body); h.records == 0 {
+		if l.held[a] += shares; l.held[a] == 0 {
 			delete(l.held, a)
-		} else {
-			l.held[a] = h
 		}
 	}
 }
 
-func (l *Ledger) poke() {
+// poke lets whoever waits for c go on, now or when it comes to wait.
+func poke(c chan struct{}) {
 	select {
-	case l.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -369,8 +350,19 @@ func (l *Ledger) poke() {
 func (l *Ledger) fail(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrFailed, cause)
 	l.failed.CompareAndSwap(nil, &err)
-	l.poke()
+	poke(l.wake)
 	return l.Err()
+}
+
+// try does something unless the ledger has failed. It fails when that does.
+func (l *Ledger) try(f func() error) error {
+	err := l.Err()
+	if err == nil {
+		if err = f(); err != nil {
+			err = l.fail(err)
+		}
+	}
+	return err
 }
 
 // Err is nil while the ledger is healthy; otherwise it is the failure, which
@@ -415,8 +407,8 @@ func (l *Ledger) write() {
 		if l.Err() == nil && l.tree.n > l.signed.Load().size {
 			if wait := l.o.CheckpointEvery - time.Since(l.cpTime); wait > 0 && !closed {
 				due.Reset(wait)
-			} else if err := l.checkpoint(); err != nil {
-				l.fail(err)
+			} else {
+				_ = l.try(l.checkpoint) // Append tells
 			}
 		}
 		if closed { // nothing is queued once it is set
@@ -435,65 +427,53 @@ func (l *Ledger) commit(batch []*request) {
 			live = append(live, q)
 		}
 	}
-	for len(live) > 0 {
-		err := l.Err()
-		n := len(live)
-		if err == nil {
-			if n, err = l.commitSome(live); err != nil {
-				err = l.fail(err)
-			}
-		}
-		l.answer(live[:n], err)
-		live = live[n:]
+	for len(live) > 0 { // a batch lies in one segment
+		some := live[:min(uint64(len(live)), segmentSize-l.tree.n%segmentSize)]
+		live = live[len(some):]
+		l.answer(some, l.try(func() error { return l.commitSome(some) }))
 	}
 }
 
-// answer takes requests out of the budgets and wakes their callers, but for
-// those that the second failure domain still has to acknowledge.
+// answer takes requests out of the budgets and wakes their callers. Those that the
+// second failure domain has to acknowledge wait for the next shipment, which is at
+// the earliest the one that they are in.
 func (l *Ledger) answer(batch []*request, err error) {
 	l.mu.Lock()
 	for _, q := range batch {
-		l.hold(q, -1)
-	}
-	l.mu.Unlock()
-	for _, q := range batch {
-		if err != nil || q.class == D1 {
+		l.hold(q, -q.shares())
+		if err == nil && q.class == D2 {
+			l.next.waiting = append(l.next.waiting, q)
+		} else {
 			q.done <- err
 		}
 	}
+	l.mu.Unlock()
+	poke(l.ship)
 }
 
-// commitSome writes and syncs as many as the segment has room for: a batch lies
-// in one segment.
-func (l *Ledger) commitSome(batch []*request) (int, error) {
+// commitSome writes and syncs what the segment has room for.
+func (l *Ledger) commitSome(batch []*request) error {
 	if l.seg == nil || l.tree.n == l.segment+segmentSize {
 		if err := l.roll(); err != nil {
-			return len(batch), err
+			return err
 		}
 	}
-	batch = batch[:min(uint64(len(batch)), l.segment+segmentSize-l.tree.n)]
-	l.buf = l.buf[:0]
+	var frames []byte
 	for _, q := range batch {
-		l.buf = appendFrame(l.buf, l.tree.n, q.body)
+		frames = appendFrame(frames, l.tree.n, q.body)
 	}
-	if _, err := l.seg.WriteAt(l.buf, l.segOff); err != nil {
-		return len(batch), err
-	}
-	if err := l.seg.Sync(); err != nil {
-		return len(batch), err
+	if err := writeSync(l.seg, frames, l.segOff); err != nil {
+		return err
 	}
 	first := l.tree.n
-	l.segOff += int64(len(l.buf))
+	l.segOff += int64(len(frames))
 	for _, q := range batch {
 		q.seq = l.tree.n
 		l.tree.push(q.leaf)
 	}
 	l.size.Store(l.tree.n)
-	l.shipLater(first, batch)
-	if cap(l.buf) > 8<<20 {
-		l.buf = nil
-	}
-	return len(batch), nil
+	l.shipLater(first, frames)
+	return nil
 }
 
 // roll starts a segment, durable in its folder before any record is in it.
@@ -525,11 +505,8 @@ func (l *Ledger) checkpoint() error {
 }
 
 func (l *Ledger) addCheckpoint(cp checkpoint) error {
-	entry := append(cp.note[:len(cp.note):len(cp.note)], '\n')
-	if _, err := l.cps.WriteAt(entry, l.cpOff); err != nil {
-		return err
-	}
-	if err := l.cps.Sync(); err != nil {
+	entry := cp.entry(l.keys.signer.Name())
+	if err := writeSync(l.cps, entry, l.cpOff); err != nil {
 		return err
 	}
 	l.cpOff += int64(len(entry))
@@ -541,17 +518,8 @@ func (l *Ledger) addCheckpoint(cp checkpoint) error {
 // ask lets the writer run f between two batches. An error of f fails the ledger.
 func (l *Ledger) ask(f func() error) error {
 	done := make(chan error, 1)
-	run := func() {
-		err := l.Err()
-		if err == nil {
-			if err = f(); err != nil {
-				err = l.fail(err)
-			}
-		}
-		done <- err
-	}
 	select {
-	case l.asks <- run:
+	case l.asks <- func() { done <- l.try(f) }:
 		return <-done
 	case <-l.done:
 		return ErrClosed
@@ -570,6 +538,31 @@ func (l *Ledger) Adopt(verifier string) error {
 	})
 }
 
+// File is a file of a ledger, and how much of it is durable.
+type File struct {
+	Path string
+	Size int64 // math.MaxInt64 for a full segment: all of it, which never changes
+}
+
+// Files names the files of the ledger as it is durable now: the segments, and
+// the checkpoints up to one that covers exactly them, signed for the purpose. The
+// writer is held up for that signature only. Copied as far as told, they are a
+// ledger that [OpenReader] and [Verify] read with the public key.
+func (l *Ledger) Files() (files []File, err error) {
+	err = l.ask(func() error {
+		for first := uint64(0); first < l.tree.n; first += segmentSize {
+			files = append(files, File{filepath.Join(l.dir, segmentName(first)), math.MaxInt64})
+		}
+		if len(files) > 0 {
+			files[len(files)-1].Size = l.segOff
+		}
+		err := l.checkpoint()
+		files = append(files, File{filepath.Join(l.dir, checkpointsFile), l.cpOff})
+		return err
+	})
+	return files, err
+}
+
 // Close takes no more records, waits until those that wait are durable, signs
 // a checkpoint that covers all, and gives the lock back. It returns the failure
 // of a ledger that has failed. A second Close returns ErrClosed.
@@ -581,32 +574,27 @@ func (l *Ledger) Close() error {
 	}
 	l.closed = true
 	l.mu.Unlock()
-	l.poke()
+	poke(l.wake)
 	<-l.done
 	return errors.Join(l.Err(), l.release())
 }
 
 func (l *Ledger) release() error {
 	var errs []error
-	for _, f := range []file{l.seg, l.cps} {
-		if f != nil {
-			errs = append(errs, f.Close())
+	for _, c := range append([]io.Closer{l.seg, l.cps}, l.locks...) {
+		if c != nil {
+			errs = append(errs, c.Close())
 		}
-	}
-	for _, c := range l.locks {
-		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }
 
 // Scan gives the durable records from a sequence number on, as many as there
-// are when it starts. It takes no lock of the writer, and works on a ledger
+// are now. It takes no lock of the writer, and works on a ledger
 // that has failed or is closed. After an error it ends.
 func (l *Ledger) Scan(from uint64) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		size := l.size.Load()
-		entries(l.fs, l.dir, from, size, size, yield)
-	}
+	size := l.Size()
+	return entries(l.fs, l.dir, span{from, size, size})
 }
 
 // Entry gives one durable record; [ErrNotFound] if there is none yet.

@@ -50,7 +50,7 @@ func (f *failing) Mkdir(name string, perm fs.FileMode) error {
 	return f.fileSystem.Mkdir(name, perm)
 }
 
-func (f *failing) ReadDir(name string) ([]string, error) {
+func (f *failing) ReadDir(name string) ([]fs.DirEntry, error) {
 	names, err := f.fileSystem.ReadDir(name)
 	if failed := f.op(); failed != nil {
 		return nil, failed
@@ -61,7 +61,15 @@ func (f *failing) ReadDir(name string) ([]string, error) {
 func (f *failing) Rename(from, to string) error {
 	return errors.Join(f.op(), f.fileSystem.Rename(from, to))
 }
-func (f *failing) Remove(name string) error  { return errors.Join(f.op(), f.fileSystem.Remove(name)) }
+
+func (f *failing) Remove(name string) error {
+	err := f.fileSystem.Remove(name)
+	if failed := f.op(); failed != nil {
+		return failed
+	}
+	return err
+}
+
 func (f *failing) SyncDir(name string) error { return errors.Join(f.op(), f.fileSystem.SyncDir(name)) }
 
 func (f *failing) Lock(name string) (io.Closer, error) {
@@ -142,7 +150,7 @@ func life(fsys fileSystem) (acked map[uint64]string, err error) {
 			err = l.Adopt(name)
 		}
 		if err == nil {
-			err = l.CopyTo(func(_ string, _ int64, r io.Reader) error { _, err := io.Copy(io.Discard, r); return err })
+			_, err = l.Files()
 		}
 		if err == nil {
 			_, err = l.Consistency(3)

@@ -103,16 +103,23 @@ func (m *memFS) Mkdir(name string, _ fs.FileMode) error {
 	return nil
 }
 
-func (m *memFS) ReadDir(name string) ([]string, error) {
+type memEntry struct {
+	fs.DirEntry
+	name string
+}
+
+func (e memEntry) Name() string { return e.name }
+
+func (m *memFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.current[name] == nil {
 		return nil, pathErr("open", name, fs.ErrNotExist)
 	}
-	var names []string
+	var names []fs.DirEntry
 	for p := range m.current {
 		if p != name && filepath.Dir(p) == name {
-			names = append(names, filepath.Base(p))
+			names = append(names, memEntry{name: filepath.Base(p)})
 		}
 	}
 	return names, nil
@@ -397,7 +404,7 @@ type lateContent struct{ *memFS }
 
 func (s lateContent) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
 	f, err := s.memFS.OpenFile(name, flag, perm)
-	if err == nil && strings.Contains(name, ".new-") {
+	if err == nil && strings.HasSuffix(name, newSuffix) {
 		f = noSyncFile{f}
 	}
 	return f, err

@@ -35,7 +35,7 @@ func OpenCheckpoint(msg []byte, verifier string) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	cp, err := openAnchor(msg, v)
+	cp, err := openCheckpoint(msg, v)
 	return Checkpoint{cp.size, cp.root}, err
 }
 
@@ -54,7 +54,7 @@ func (r *Reader) Prove(seq uint64, checkpoint []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := tlog.ProveRecord(int64(cp.size), int64(seq), hashReader{r.fs, r.dir, nil})
+	p, err := tlog.ProveRecord(int64(cp.size), int64(seq), &hashReader{fs: r.fs, dir: r.dir, cp: cp})
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (r *Reader) Consistency(earlier, later []byte) (Consistency, error) {
 	if from.size > to.size {
 		return Consistency{}, differs(from)
 	}
-	c, err := hashReader{r.fs, r.dir, nil}.consistency(from.size, to)
+	c, err := consistency(r.fs, r.dir, from.size, to)
 	if err == nil && c.Check(Checkpoint{from.size, from.root}, Checkpoint{to.size, to.root}) != nil {
 		err = differs(to)
 	}
@@ -144,7 +144,7 @@ func (r *Reader) open(msg []byte) (checkpoint, error) {
 	if msg == nil {
 		return r.cp, nil
 	}
-	return openAnchor(msg, r.v)
+	return openCheckpoint(msg, r.v)
 }
 
 func differs(cp checkpoint) error {
@@ -158,65 +158,70 @@ func (l *Ledger) Consistency(old uint64) (Consistency, error) {
 	if old > cp.size {
 		return Consistency{}, fmt.Errorf("%w: the last checkpoint is shorter", ErrNotFound)
 	}
-	return hashReader{l.fs, l.dir, cp.roots}.consistency(old, *cp)
+	return consistency(l.fs, l.dir, old, *cp)
 }
 
-// hashReader gives hashes of the tree over a ledger's folder. A full segment is
-// a perfect subtree: where its root is known and nothing within is asked for,
-// it is not read. What is read is read in one pass.
-type hashReader struct {
-	fs    fileSystem
-	dir   string
-	roots []tlog.Hash // of the first full segments, as far as known
-}
-
-func (r hashReader) consistency(old uint64, cp checkpoint) (c Consistency, err error) {
+func consistency(fsys fileSystem, dir string, old uint64, cp checkpoint) (c Consistency, err error) {
 	c = Consistency{Old: old, Checkpoint: cp.note}
 	if old > 0 {
-		c.hashes, err = tlog.ProveTree(int64(cp.size), int64(old), r)
+		c.hashes, err = tlog.ProveTree(int64(cp.size), int64(old), &hashReader{fs: fsys, dir: dir, cp: cp})
 	}
 	return c, err
 }
 
-// ReadHashes is that of tlog.HashReader.
-func (r hashReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	tr := tree{asked: map[node]tlog.Hash{}}
-	partly := map[uint64]bool{} // segments of which a part is asked for
-	nodes := make([]node, len(indexes))
-	var end uint64
+// hashReader gives hashes of the tree over a ledger's folder. A full segment is
+// a perfect subtree: where its root is known and nothing within is asked for,
+// it is not read. A segment is read once for all hashes within.
+type hashReader struct {
+	fs  fileSystem
+	dir string
+	cp  checkpoint // over the tree
+
+	segment uint64      // the one read last
+	leaves  []tlog.Hash // its leaf hashes
+}
+
+// ReadHashes is that of tlog.HashReader, which asks from left to right.
+func (r *hashReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
 	for k, x := range indexes {
-		level, i := tlog.SplitStoredHashIndex(x)
-		n := node{level, uint64(i)}
-		nodes[k], tr.asked[n], end = n, tlog.Hash{}, max(end, (n.i+1)<<level)
-		if level < segmentLevel() {
-			partly[n.i<<level/segmentSize] = true
-		}
-	}
-	for tr.n < end {
-		from := tr.n
-		if i := from / segmentSize; i < uint64(len(r.roots)) && !partly[i] {
-			tr.add(segmentLevel(), r.roots[i])
-			continue
-		}
-		t, err := scan(r.fs, r.dir, from, func(f frame) error {
-			tr.push(tlog.RecordHash(f.body))
-			if tr.n >= end || tr.n%segmentSize == 0 {
-				return errStop
-			}
-			return nil
-		})
-		if err == nil && tr.n < min(end, from+segmentSize) {
-			err = &CorruptError{segmentName(t.segment), t.offset, t.seq, "records are missing"}
-		}
-		if err != nil {
+		var err error
+		if out[k], err = r.hash(tlog.SplitStoredHashIndex(x)); err != nil {
 			return nil, err
 		}
 	}
-	out := make([]tlog.Hash, len(indexes))
-	for k, n := range nodes {
-		out[k] = tr.asked[n]
-	}
 	return out, nil
+}
+
+// hash gives the root of the i-th perfect subtree of 2^level leaves.
+func (r *hashReader) hash(level int, i int64) (tlog.Hash, error) {
+	switch {
+	case level == segmentLevel() && i < int64(len(r.cp.roots)):
+		return r.cp.roots[i], nil
+	case level == 0:
+		return r.leaf(uint64(i))
+	}
+	left, err := r.hash(level-1, 2*i)
+	if err != nil {
+		return tlog.Hash{}, err
+	}
+	right, err := r.hash(level-1, 2*i+1)
+	return tlog.NodeHash(left, right), err
+}
+
+func (r *hashReader) leaf(seq uint64) (tlog.Hash, error) {
+	if segment := seq / segmentSize * segmentSize; r.leaves == nil || segment != r.segment {
+		r.segment, r.leaves = segment, nil
+		end := min(segment+segmentSize, r.cp.size)
+		_, err := scan(r.fs, r.dir, span{segment, end, end}, func(f frame) error {
+			r.leaves = append(r.leaves, tlog.RecordHash(f.body))
+			return nil
+		})
+		if err != nil {
+			return tlog.Hash{}, err
+		}
+	}
+	return r.leaves[seq-r.segment], nil
 }
 
 func segmentLevel() int { return bits.TrailingZeros64(segmentSize) }

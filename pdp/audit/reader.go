@@ -8,45 +8,30 @@ import (
 	"iter"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// entries yields the records of [from, to), of which at least min-from exist.
-func entries(fsys fileSystem, dir string, from, to, least uint64, yield func(Entry, error) bool) {
-	if from >= to {
-		return
-	}
-	next := from
-	t, err := scan(fsys, dir, from, func(f frame) error {
-		e, err := Decode(f.seq, f.body)
+// entries gives the records of a span.
+func entries(fsys fileSystem, dir string, of span) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		_, err := scan(fsys, dir, of, func(f frame) error {
+			e, err := Decode(f.seq, f.body)
+			if err != nil {
+				return &CorruptError{segmentName(f.seq / segmentSize * segmentSize), f.offset, f.seq, "not a record of this version"}
+			}
+			if !yield(e, nil) {
+				return errStop
+			}
+			return nil
+		})
 		if err != nil {
-			return &CorruptError{segmentName(f.seq / segmentSize * segmentSize), f.offset, f.seq, "not a record of this version"}
+			yield(Entry{}, err)
 		}
-		next = f.seq + 1
-		if !yield(e, nil) {
-			return errDone
-		}
-		if next >= to {
-			return errStop
-		}
-		return nil
-	})
-	if errors.Is(err, errDone) {
-		return
-	}
-	if err == nil && next < least {
-		err = &CorruptError{segmentName(t.segment), t.offset, t.seq, "records are missing"}
-	}
-	if err != nil {
-		yield(Entry{}, err)
 	}
 }
-
-var errDone = errors.New("done")
 
 // first gives the first of some entries, which should be at seq.
 func first(seq uint64, some iter.Seq2[Entry, error]) (Entry, error) {
@@ -99,9 +84,7 @@ func (r *Reader) All() iter.Seq2[Entry, error] { return r.From(0) }
 
 // From is All from a sequence number on.
 func (r *Reader) From(seq uint64) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		entries(r.fs, r.dir, seq, math.MaxUint64, r.cp.size, yield)
-	}
+	return entries(r.fs, r.dir, span{seq, math.MaxUint64, r.cp.size})
 }
 
 // Entry gives one record; [ErrNotFound] if there is none (yet).
@@ -116,20 +99,6 @@ type Report struct {
 	Anchored       bool   // whether an outside checkpoint of at least one record agreed
 	AnchorSize     uint64 // records that the longest one covers; a forger without it could have rewritten the rest
 	Verifier       string // the ledger's public keys, one a line: those given, and those that the records name
-}
-
-// String says it in words, and what could not be known.
-func (r Report) String() string {
-	s := fmt.Sprintf("%d records, root %s, %d after the last checkpoint: ", r.Records, r.Root, r.Tail)
-	if !r.Anchored {
-		return s + "self-consistent, not anchored: whoever holds the signing key could have rewritten any record, " +
-			"or cut the ledger back to an earlier state, and this folder alone cannot show it"
-	}
-	s += fmt.Sprintf("consistent with the outside checkpoint at %d", r.AnchorSize)
-	if rest := r.Records - r.AnchorSize; rest > 0 {
-		s += fmt.Sprintf("; the %d records after it are self-consistent, not anchored", rest)
-	}
-	return s
 }
 
 // Verify reads every record again, hashes it, and compares the root with every
@@ -154,7 +123,7 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 	var anchors []checkpoint
 	var unopened error // of an anchor by a key that the records may name
 	for _, msg := range outside {
-		cp, err := openAnchor(msg, v)
+		cp, err := openCheckpoint(msg, v)
 		if errors.Is(err, ErrCorrupt) {
 			unopened = cmp.Or(unopened, err)
 			continue
@@ -171,37 +140,23 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 		return rep, err
 	}
 	defer f.Close()
-	size, err := f.Size() // before the records, which may grow past it
+	cps, err := newCheckpoints(f, v) // before the records, which may grow past it
 	if err != nil {
 		return rep, err
 	}
-	cps := newCheckpoints(f, 0, size, v)
-	signers := succession{named: map[uint32]uint32{}}
-	own := func() (checkpoint, error) {
-		cp, err := signers.next(cps)
-		if errors.Is(err, errTorn) {
-			err = io.EOF
-		}
-		return cp, err
-	}
+	cps.named = map[uint32]uint32{}
 	var tr tree
-	_, err = hashAll(fsys, dir, &tr, signers.record, claim{"a checkpoint", own}, claim{"the outside checkpoint", list(anchors)})
-	if err == nil && !cps.any {
-		err = cps.corrupt("no checkpoint")
-	}
-	if err == nil && signers.unnamed(v) {
+	_, err = hashAll(fsys, dir, &tr, cps.record, claim{"a checkpoint", cps.next}, claim{"the outside checkpoint", list(anchors)})
+	if err == nil && cps.unnamed(v) {
 		err = cps.corrupt("fewer records than a later key of the ledger proves: none names it")
 	}
-	switch {
-	case err == nil && unopened != nil && len(signers.found) > 0:
-		return verify(fsys, dir, verifier+"\n"+strings.Join(signers.found, "\n"), outside...)
-	case err == nil:
-		err = unopened
+	rep.Verifier = strings.Join(append([]string{verifier}, cps.found...), "\n")
+	if err == nil && unopened != nil && len(cps.found) > 0 {
+		return verify(fsys, dir, rep.Verifier, outside...)
 	}
-	if err != nil {
+	if err = cmp.Or(err, unopened); err != nil {
 		return Report{}, err
 	}
-	rep.Verifier = strings.Join(append(strings.Fields(verifier), signers.found...), "\n")
 	rep.Anchored, rep.CheckpointSize = rep.AnchorSize > 0, cps.last
 	rep.Records, rep.Root, rep.Tail = tr.n, tr.root().String(), tr.n-cps.last
 	return rep, nil
@@ -225,107 +180,40 @@ func list(cps []checkpoint) func() (checkpoint, error) {
 }
 
 // hashAll reads all records into the tree, holds every claim against it, and
-// shows each to see, if there is one.
+// shows each to see.
 func hashAll(fsys fileSystem, dir string, tr *tree, see func(frame), claims ...claim) (tail, error) {
-	stated := make([]*checkpoint, len(claims)) // the next of each claim, nil after its last
-	advance := func(i int) error {
-		cp, err := claims[i].next()
-		if stated[i] = &cp; err == io.EOF {
-			stated[i], err = nil, nil
-		}
-		return err
-	}
+	const none = math.MaxUint64                                           // more than a checkpoint can state
+	stated := slices.Repeat([]checkpoint{{root: tr.root()}}, len(claims)) // the next of each claim: at first that nothing is there
 	check := func() error {
-		for i, cp := range stated {
-			for ; cp != nil && cp.size <= tr.n; cp = stated[i] {
-				if cp.root != tr.root() {
+		for i := range stated {
+			for stated[i].size <= tr.n {
+				if stated[i].root != tr.root() {
 					return &CorruptError{segmentName((max(tr.n, 1) - 1) / segmentSize * segmentSize), 0, tr.n, "the root differs from " + claims[i].by}
 				}
-				if err := advance(i); err != nil {
+				cp, err := claims[i].next()
+				if err == io.EOF {
+					cp, err = checkpoint{size: none}, nil
+				}
+				if err != nil {
 					return err
 				}
+				stated[i] = cp
 			}
 		}
 		return nil
 	}
-	for i := range claims {
-		if err := advance(i); err != nil {
-			return tail{}, err
-		}
-	}
 	if err := check(); err != nil {
 		return tail{}, err
 	}
-	t, err := scan(fsys, dir, 0, func(f frame) error {
+	t, err := scan(fsys, dir, span{0, math.MaxUint64, 0}, func(f frame) error {
 		tr.push(tlog.RecordHash(f.body))
-		if see != nil {
-			see(f)
-		}
+		see(f)
 		return check()
 	})
 	for i, cp := range stated {
-		if cp != nil && err == nil {
+		if cp.size != none && err == nil {
 			err = &CorruptError{segmentName(t.segment), t.offset, tr.n, "fewer records than " + claims[i].by + " states"}
 		}
 	}
 	return t, err
-}
-
-// anchorName stands for the segment in errors about outside checkpoints.
-const anchorName = "outside checkpoint"
-
-// openAnchor opens a checkpoint from outside. One of another key and the same
-// name is of another ledger that goes by this one's name.
-func openAnchor(msg []byte, v verifiers) (checkpoint, error) {
-	cp, err := openCheckpoint(msg, v)
-	switch {
-	case err == nil:
-	case strings.HasPrefix(string(msg), v.Name()+"\n"):
-		err = &CorruptError{anchorName, 0, 0, "it bears this ledger's name, and the ledger's key did not sign it"}
-	default:
-		err = fmt.Errorf("audit: outside checkpoint: %w", err)
-	}
-	return cp, err
-}
-
-// CopyTo gives the files of the ledger as it is durable now: the segments, and
-// the checkpoints up to one that covers exactly them, signed for the purpose. The
-// writer is held up for that signature only. Put into a folder, they are a ledger
-// that [OpenReader] and [Verify] read with the public key; keys are not among them.
-func (l *Ledger) CopyTo(add func(name string, size int64, content io.Reader) error) error {
-	var size, segment uint64
-	var segOff, cpsOff int64
-	err := l.ask(func() error {
-		size, segment, segOff = l.tree.n, l.segment, l.segOff
-		err := l.checkpoint()
-		cpsOff = l.cpOff
-		return err
-	})
-	for first := uint64(0); first < size && err == nil; first += segmentSize {
-		n := int64(-1)
-		if first == segment {
-			n = segOff
-		}
-		err = l.copyFile(segmentName(first), n, add)
-	}
-	if err == nil {
-		err = l.copyFile(checkpointsFile, cpsOff, add)
-	}
-	return err
-}
-
-// copyFile gives the first n bytes of a file, or all of it if n is negative.
-func (l *Ledger) copyFile(name string, n int64, add func(string, int64, io.Reader) error) error {
-	f, err := l.fs.OpenFile(filepath.Join(l.dir, name), os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if n < 0 {
-		n, err = f.Size()
-	}
-	if err != nil {
-		return err
-	}
-	return add(name, n, io.NewSectionReader(f, 0, n))
 }

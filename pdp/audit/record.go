@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,11 +50,7 @@ const (
 )
 
 func (k Kind) valid() bool {
-	switch k {
-	case Decision, Inquiry, Outcome, Change, Abandoned, Refusals:
-		return true
-	}
-	return false
+	return slices.Contains([]Kind{Decision, Inquiry, Outcome, Change, Abandoned, Refusals}, k)
 }
 
 // Record is one line for the ledger, as its writer knows it.
@@ -127,8 +124,19 @@ type sealedPart struct {
 	T    string `json:"t"`    // keyed hash of the tenant
 	Day  string `json:"day"`  // UTC day of the record, which with t names the seal key
 	Key  string `json:"key"`  // id of the seal key
-	Salt string `json:"salt"` // base64url, 32 bytes
-	CT   string `json:"ct"`   // base64url, AES-256-GCM
+	Salt blob   `json:"salt"` // 32 bytes
+	CT   blob   `json:"ct"`   // AES-256-GCM
+}
+
+// blob is base64url in JSON.
+type blob []byte
+
+func (b blob) String() string { return b64.EncodeToString(b) }
+
+// UnmarshalText is that of encoding.TextUnmarshaler.
+func (b *blob) UnmarshalText(text []byte) (err error) {
+	*b, err = b64.DecodeString(string(text))
+	return err
 }
 
 // The errors that a program tells apart. Text is for people and may change.
@@ -171,19 +179,15 @@ func (k *Keys) encode(r Record) ([]byte, error) {
 	if r.Time < 0 || r.Time >= maxTime {
 		return nil, fmt.Errorf("%w: time out of range", ErrInvalid)
 	}
-	size := len(r.Clear)
-	for i, p := range r.Parts {
+	size, tenants := len(r.Clear), map[string]bool{}
+	for _, p := range r.Parts {
+		if tenants[p.Tenant] {
+			return nil, fmt.Errorf("%w: two parts for one tenant", ErrInvalid)
+		}
+		tenants[p.Tenant] = true
 		size += len(p.Plain) + len(p.Tenant)
-		if size > MaxBody { // before any key is made or anything is encrypted
-			return nil, ErrTooLarge
-		}
-		for _, q := range r.Parts[:i] {
-			if p.Tenant == q.Tenant {
-				return nil, fmt.Errorf("%w: two parts for one tenant", ErrInvalid)
-			}
-		}
 	}
-	if size > MaxBody {
+	if size > MaxBody { // before any key is made or anything is encrypted
 		return nil, ErrTooLarge
 	}
 	b := body{V: version, Kind: r.Kind, Time: r.Time, Sealed: make([]sealedPart, len(r.Parts))}
@@ -191,9 +195,8 @@ func (k *Keys) encode(r Record) ([]byte, error) {
 	if b.Clear, err = compactObject(r.Clear); err != nil {
 		return nil, err
 	}
-	day := dayOf(r.Time)
 	for i, p := range r.Parts {
-		if b.Sealed[i], err = k.seal(b, i, day, p); err != nil {
+		if b.Sealed[i], err = k.seal(b, i, p); err != nil {
 			return nil, err
 		}
 	}
@@ -244,53 +247,41 @@ func Decode(seq uint64, raw []byte) (Entry, error) {
 }
 
 func (b body) valid() bool {
-	if b.V != version || !b.Kind.valid() || b.Time < 0 || b.Time >= maxTime {
-		return false
-	}
-	if c, err := compactObject(b.Clear); err != nil || !bytes.Equal(c, b.Clear) {
-		return false
-	}
+	clear, err := compactObject(b.Clear)
+	ok := err == nil && bytes.Equal(clear, b.Clear) && b.V == version && b.Kind.valid() && b.Time >= 0 && b.Time < maxTime
 	for _, s := range b.Sealed {
-		_, mac, ok := splitHash(s.T)
-		salt, err := b64.DecodeString(s.Salt)
-		_, err2 := b64.DecodeString(s.CT)
-		if !ok || mac == "" || s.Day != dayOf(b.Time) || len(s.Key) != keyIDLen || err != nil || len(salt) != saltSize || err2 != nil {
-			return false
-		}
-		if _, err := b64.DecodeString(s.Key); err != nil {
-			return false
-		}
+		ok = ok && hashText.MatchString(s.T) && s.Day == dayOf(b.Time) && keyIDText.MatchString(s.Key) && len(s.Salt) == saltSize
 	}
-	return true
+	return ok
 }
 
 // seal encrypts part i of b under a key of its own.
-func (k *Keys) seal(b body, i int, day string, p Part) (sealedPart, error) {
-	t := k.Hash(tenantKind, "", p.Tenant)
+func (k *Keys) seal(b body, i int, p Part) (sealedPart, error) {
+	t, day := k.Hash(tenantKind, "", p.Tenant), dayOf(b.Time)
 	key, err := k.sealKey(t, day)
 	if err != nil {
 		return sealedPart{}, err
 	}
-	salt := make([]byte, saltSize)
-	rand.Read(salt) // never fails (crypto/rand)
-	s := sealedPart{T: t, Day: day, Key: keyID(key), Salt: b64.EncodeToString(salt)}
-	if key, err = partKey(key, salt); err != nil {
-		return sealedPart{}, err
-	}
-	aead, err := partAEAD(key)
+	s := sealedPart{T: t, Day: day, Key: keyID(key), Salt: make([]byte, saltSize)}
+	rand.Read(s.Salt) // never fails (crypto/rand)
+	aead, err := partAEAD(partKey(key, s.Salt))
 	if err != nil {
 		return sealedPart{}, err
 	}
 	// The tenant's name travels inside: its hash outside cannot be reversed.
 	plain := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(p.Tenant)+len(p.Plain)), uint32(len(p.Tenant)))
 	plain = append(append(plain, p.Tenant...), p.Plain...)
-	s.CT = b64.EncodeToString(aead.Seal(nil, make([]byte, aead.NonceSize()), plain, b.aad(i, s)))
+	s.CT = aead.Seal(nil, make([]byte, aead.NonceSize()), plain, b.aad(i, s))
 	return s, nil
 }
 
 // partKey derives the key of one part from its seal key.
-func partKey(sealKey, salt []byte) ([]byte, error) {
-	return hkdf.Key(sha256.New, sealKey, salt, "ward/audit/v1/part", sha256.Size)
+func partKey(sealKey, salt []byte) []byte {
+	key, err := hkdf.Key(sha256.New, sealKey, salt, "ward/audit/v1/part", sha256.Size)
+	if err != nil {
+		panic(err) // it gives up to 255 times 32 bytes
+	}
+	return key
 }
 
 // partAEAD is the cipher of one part. Its key is used for one message, so the
@@ -326,16 +317,15 @@ func (k *Keys) Unseal(e Entry) ([]Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, s := range e.sealed {
-		if parts[i] != nil && k.Hash(tenantKind, "", parts[i].Tenant) != s.T {
-			return nil, fmt.Errorf("record %s, part %d: %w", e.ID(), i, ErrCorrupt)
-		}
-	}
 	opened := make([]Part, 0, len(parts))
-	for _, p := range parts {
-		if p != nil {
-			opened = append(opened, *p)
+	for i, p := range parts {
+		if p == nil {
+			continue
 		}
+		if k.Hash(tenantKind, "", p.Tenant) != e.sealed[i].T {
+			return nil, in(e, i, ErrCorrupt)
+		}
+		opened = append(opened, *p)
 	}
 	return opened, gone
 }
@@ -347,15 +337,17 @@ func (k *Keys) PartKeys(e Entry) ([][]byte, error) {
 	keys := make([][]byte, len(e.sealed))
 	var gone error
 	for i, s := range e.sealed {
-		key, err := k.keyOf(s)
-		if err == nil {
-			salt, _ := b64.DecodeString(s.Salt)
-			keys[i], err = partKey(key, salt)
+		key, err := k.openSeal(s.T, s.Day)
+		if err == nil && keyID(key) != s.Key { // a new one was made later that day
+			err = ErrNoKey
 		}
-		if err = in(e, i, err); errors.Is(err, ErrNoKey) {
-			gone = err
-		} else if err != nil {
-			return nil, err
+		switch {
+		case err == nil:
+			keys[i] = partKey(key, s.Salt)
+		case errors.Is(err, ErrNoKey):
+			gone = in(e, i, err)
+		default:
+			return nil, in(e, i, err)
 		}
 	}
 	return keys, gone
@@ -384,35 +376,19 @@ func (e Entry) Open(keys [][]byte) ([]*Part, error) {
 
 // in says in which part an error is.
 func in(e Entry, part int, err error) error {
-	if err != nil {
-		err = fmt.Errorf("record %s, part %d: %w", e.ID(), part, err)
-	}
-	return err
-}
-
-// keyOf gives the seal key of a part.
-func (k *Keys) keyOf(s sealedPart) ([]byte, error) {
-	key, err := k.openSeal(s.T, s.Day)
-	if err == nil && keyID(key) != s.Key { // a new one was made later that day
-		err = ErrNoKey
-	}
-	return key, err
+	return fmt.Errorf("record %s, part %d: %w", e.ID(), part, err)
 }
 
 // open opens part i.
 func (b body) open(i int, key []byte) (*Part, error) {
 	aead, err := partAEAD(key)
-	ct, err2 := b64.DecodeString(b.Sealed[i].CT)
-	if err != nil || err2 != nil {
+	if err != nil {
 		return nil, ErrCorrupt
 	}
-	plain, err := aead.Open(nil, make([]byte, aead.NonceSize()), ct, b.aad(i, b.Sealed[i]))
-	if err != nil || len(plain) < 4 {
+	plain, err := aead.Open(nil, make([]byte, aead.NonceSize()), b.Sealed[i].CT, b.aad(i, b.Sealed[i]))
+	if err != nil || len(plain) < 4 || uint64(binary.BigEndian.Uint32(plain)) > uint64(len(plain)-4) {
 		return nil, ErrCorrupt
 	}
-	n := binary.BigEndian.Uint32(plain)
-	if plain = plain[4:]; uint64(n) > uint64(len(plain)) {
-		return nil, ErrCorrupt
-	}
-	return &Part{Tenant: string(plain[:n]), Plain: plain[n:]}, nil
+	end := 4 + binary.BigEndian.Uint32(plain)
+	return &Part{Tenant: string(plain[4:end]), Plain: plain[end:]}, nil
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -45,8 +46,9 @@ type shipment struct {
 	waiting []*request // of class D2
 }
 
-// shipLater adds the batch in l.buf, which is durable here, to the next shipment.
-func (l *Ledger) shipLater(first uint64, batch []*request) {
+// shipLater adds frames, which are durable here, to the next shipment.
+// It leaves once the batch is answered.
+func (l *Ledger) shipLater(first uint64, frames []byte) {
 	if l.o.Second == nil {
 		return
 	}
@@ -54,20 +56,11 @@ func (l *Ledger) shipLater(first uint64, batch []*request) {
 	if len(l.next.frames) == 0 {
 		l.next.first = first
 	}
-	l.next.frames = append(l.next.frames, l.buf...)
-	for _, q := range batch {
-		if q.class == D2 {
-			l.next.waiting = append(l.next.waiting, q)
-		}
-	}
+	l.next.frames = append(l.next.frames, frames...)
 	over := len(l.next.frames) > l.o.MaxBehind
 	l.mu.Unlock()
 	if over {
 		l.fail(errBehind)
-	}
-	select {
-	case l.ship <- struct{}{}:
-	default:
 	}
 }
 
@@ -79,12 +72,12 @@ func (l *Ledger) follow() {
 		s := l.next
 		l.next = shipment{}
 		l.mu.Unlock()
-		err := l.Err()
-		if err == nil && len(s.frames) > 0 {
-			if err = l.o.Second.Store(s.first, s.frames); err != nil {
-				err = l.fail(fmt.Errorf("second failure domain: %w", err))
+		err := l.try(func() error {
+			if len(s.frames) == 0 {
+				return nil
 			}
-		}
+			return behind(l.o.Second.Store(s.first, s.frames))
+		})
 		for _, q := range s.waiting {
 			q.done <- err
 		}
@@ -98,31 +91,37 @@ func (l *Ledger) catchUp() error {
 		return nil
 	}
 	size, leaf, err := l.o.Second.Last()
-	if err == nil && size > l.tree.n {
+	if err != nil {
+		return behind(err)
+	}
+	if size > l.tree.n {
 		return &CorruptError{segmentName(l.segment), l.segOff, l.tree.n, "the second failure domain holds more records"}
 	}
 	var frames []byte
-	if err == nil {
-		_, err = scan(l.fs, l.dir, max(size, 1)-1, func(f frame) error {
-			switch {
-			case f.seq >= size:
-				frames = appendFrame(frames, f.batch, f.body)
-			case tlog.RecordHash(f.body) != leaf:
-				return &CorruptError{segmentName(f.seq / segmentSize * segmentSize), f.offset, f.seq, "the second failure domain holds another record"}
-			}
-			if len(frames) > 2*l.o.MaxBehind {
-				return errBehind
-			}
-			return nil
-		})
-	}
+	_, err = scan(l.fs, l.dir, span{max(size, 1) - 1, math.MaxUint64, 0}, func(f frame) error {
+		switch {
+		case f.seq >= size:
+			frames = appendFrame(frames, f.batch, f.body)
+		case tlog.RecordHash(f.body) != leaf:
+			return &CorruptError{segmentName(f.seq / segmentSize * segmentSize), f.offset, f.seq, "the second failure domain holds another record"}
+		}
+		if len(frames) > 2*l.o.MaxBehind {
+			return errBehind
+		}
+		return nil
+	})
 	if err == nil && len(frames) > 0 {
 		err = l.o.Second.Store(size, frames)
 	}
+	return behind(err)
+}
+
+// behind says where an error is.
+func behind(err error) error {
 	if err != nil {
-		return fmt.Errorf("audit: second failure domain: %w", err)
+		err = fmt.Errorf("second failure domain: %w", err)
 	}
-	return nil
+	return err
 }
 
 var errBehind = errors.New("the second failure domain is too far behind")

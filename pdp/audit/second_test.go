@@ -426,7 +426,7 @@ func TestBudgets(t *testing.T) {
 	waits := func() int {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.held[account{1, "all"}].records
+		return l.held[account{1, "all"}]
 	}
 	// add returns whether a record was queued, and does not wait for it.
 	add := func(r Record) error {

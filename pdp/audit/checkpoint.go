@@ -168,10 +168,10 @@ type checkpoints struct {
 	key       int // of the last
 	any       bool
 
-	// Who signs is followed where the records are read too: by whom each signer
-	// was named, both as note key hashes, and whose verifiers were not given.
-	named map[uint32]uint32
-	found []string
+	// Who signs is followed where the records are read too.
+	named map[uint32]uint32 // by whom each was, both as note key hashes
+	added []string          // verifiers that the records name and that were not given
+	found []string          // those of them in records that a checkpoint covers
 }
 
 func newCheckpoints(f file, v verifiers) (*checkpoints, error) {
@@ -191,11 +191,11 @@ func (c *checkpoints) record(f frame) {
 	if e, err := Decode(f.seq, f.body); err != nil || json.Unmarshal(e.Clear, &clear) != nil {
 		return
 	}
-	if vs, err := openVerifiers(clear.Keys.Old + "\n" + clear.Keys.New); err == nil && len(vs) == 2 {
+	pair := clear.Keys.Old + "\n" + clear.Keys.New
+	if vs, err := openVerifiers(pair); err == nil && len(vs) == 2 {
 		c.named[vs[1].KeyHash()] = vs[0].KeyHash()
 		if c.v.index(vs[1].KeyHash()) < 0 {
-			c.v = append(c.v[:len(c.v):len(c.v)], vs[1])
-			c.found = append(c.found, strings.Fields(clear.Keys.Old + "\n" + clear.Keys.New)[1])
+			c.v, c.added = append(c.v[:len(c.v):len(c.v)], vs[1]), append(c.added, strings.Fields(pair)[1])
 		}
 	}
 }
@@ -211,6 +211,7 @@ func (c *checkpoints) unnamed(given verifiers) bool {
 
 // next gives the next checkpoint; io.EOF behind the last whole one.
 func (c *checkpoints) next() (checkpoint, error) {
+	c.found = c.added
 	entry := make([]byte, entrySize(c.v.Name()))
 	rest := c.size - c.off
 	if rest >= int64(len(entry)) {

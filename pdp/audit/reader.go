@@ -150,13 +150,17 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 	if err == nil && cps.unnamed(v) {
 		err = cps.corrupt("fewer records than a later key of the ledger proves: none names it")
 	}
-	rep.Verifier = strings.Join(append([]string{verifier}, cps.found...), "\n")
-	if err == nil && unopened != nil && len(cps.found) > 0 {
-		return verify(fsys, dir, rep.Verifier, outside...)
+	known := append(strings.Fields(verifier), cps.found...)
+	switch {
+	case err == nil && unopened != nil && len(cps.found) > 0:
+		return verify(fsys, dir, strings.Join(known, "\n"), outside...)
+	case err == nil:
+		err = unopened
 	}
-	if err = cmp.Or(err, unopened); err != nil {
+	if err != nil {
 		return Report{}, err
 	}
+	rep.Verifier = strings.Join(known, "\n")
 	rep.Anchored, rep.CheckpointSize = rep.AnchorSize > 0, cps.last
 	rep.Records, rep.Root, rep.Tail = tr.n, tr.root().String(), tr.n-cps.last
 	return rep, nil

@@ -80,10 +80,11 @@ def crc32c(data):
     return c ^ 0xFFFFFFFF
 
 def ledger(folder, keys):
+    check(keys, "no key is given")
     text = open(os.path.join(folder, "checkpoints"), "rb").read()
     size = 2 * len(next(iter(keys))[0]) + 166  # of an entry; a crash may leave the last one short, or zeros in it
     entries = [text[i : i + size] for i in range(0, len(text) - size + 1, size)]
-    if entries and len(text) % size == 0 and 0 in entries[-1][:: size - 1]:
+    if entries and len(text) % size == 0 and 0 in entries[-1][::size - 1]:
         entries.pop()
     notes = [e.decode().rstrip("\n") + "\n" for e in entries]
     check(notes and all(n.count("\n") == 5 for n in notes), "a bad checkpoint")

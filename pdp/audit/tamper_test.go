@@ -210,15 +210,22 @@ func TestTornTail(t *testing.T) {
 			t.Fatal(rep, err)
 		}
 	}
-	// A torn checkpoint is cut too; one that was changed is not.
-	for cut := 1; cut < len(m.cps().data)/3; cut++ {
-		m := m.clone()
-		m.cps().data = m.cps().data[:len(m.cps().data)-cut]
-		if _, err := verify(m, memLedger, k.Verifier()); err != nil {
-			t.Fatalf("checkpoint cut by %d: %v", cut, err)
-		}
-		if err := checkAcked(m, nil); err != nil {
-			t.Fatalf("checkpoint cut by %d: %v", cut, err)
+	// A torn checkpoint is cut too, be it short or blank at one end.
+	entry := entrySize(k.signer.Name())
+	for n := 1; n <= entry; n++ {
+		for what, tear := range map[string]func(d []byte) []byte{
+			"cut":                func(d []byte) []byte { return d[:len(d)-n] },
+			"blank at its start": func(d []byte) []byte { clear(d[len(d)-entry:][:n]); return d },
+			"blank at its end":   func(d []byte) []byte { clear(d[len(d)-n:]); return d },
+		} {
+			m := m.clone()
+			m.cps().data = tear(m.cps().data)
+			if _, err := verify(m, memLedger, k.Verifier()); err != nil {
+				t.Fatalf("checkpoint %s by %d: %v", what, n, err)
+			}
+			if err := checkAcked(m, nil); err != nil {
+				t.Fatalf("checkpoint %s by %d: %v", what, n, err)
+			}
 		}
 	}
 }

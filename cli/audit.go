@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -471,5 +472,12 @@ func writeLine(w io.Writer, l pdp.Line) {
 	if l.Closed {
 		what = append(what, "its key is gone")
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Record, l.Time, l.Kind, l.Caller, strings.Join(what, "; "))
+	// Ids are what somebody sent: they end no line, and steer no terminal.
+	text := strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.Join(what, "; "))
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Record, l.Time, l.Kind, l.Caller, text)
 }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -130,29 +132,47 @@ func (a *app) export(cmd *cobra.Command, e *evidence, x *pdp.Exporter, seqs []ui
 	return nil
 }
 
+// openCase opens a case under the public keys that were given. Without them it
+// proves only that somebody made it.
+func (a *app) openCase(dir, verifier string) (*pdp.Case, error) {
+	c, err := pdp.OpenCase(os.DirFS(dir))
+	switch {
+	case err != nil:
+		return nil, err
+	case verifier != "":
+		return c, c.Trust(verifier)
+	}
+	a.say("anybody can make a case with a key of their own: compare this one with the one that the ledger's owner is known to have, or give that as --verifier: %s", c.Verifier)
+	return c, nil
+}
+
 // verifyCase checks a case without any other evidence.
 func (a *app) verifyCase(cmd *cobra.Command, dir string, l *ledgerFlags, anchors [][]byte) error {
-	c, err := pdp.OpenCase(os.DirFS(dir))
+	c, err := a.openCase(dir, l.verifier)
 	if err != nil {
 		return err
-	}
-	if l.verifier != "" && l.verifier != c.Verifier {
-		return failf(exitIntegrity, "", "the public key of the case is not the one that was given")
 	}
 	out := struct {
 		Records    int    `json:"records"`
 		Checkpoint uint64 `json:"checkpointSize"`
 		Root       string `json:"root"`
 		Verifier   string `json:"verifier"`
-		Anchored   bool   `json:"anchored"`
-		Witnesses  []seen `json:"witnesses,omitempty"`
-		Text       string `json:"text"`
-	}{Verifier: c.Verifier}
+		// Trusted says that the key was given, and not taken from the case.
+		Trusted  bool `json:"trusted"`
+		Anchored bool `json:"anchored"`
+		// Closed counts the records that do not open, by what the case says of it.
+		Closed    map[pdp.KeyStatus]int `json:"closed,omitempty"`
+		Witnesses []seen                `json:"witnesses,omitempty"`
+		Text      string                `json:"text"`
+	}{Verifier: c.Verifier, Trusted: l.verifier != "", Closed: map[pdp.KeyStatus]int{}}
 	for _, seq := range c.Records() {
-		if _, err := c.Check(cmd.Context(), seq); err != nil {
+		lacks, err := c.Check(cmd.Context(), seq)
+		if err != nil {
 			return err
 		}
-		out.Records++
+		if out.Records++; lacks != "" {
+			out.Closed[lacks]++
+		}
 	}
 	if err := c.Done(); err != nil {
 		return err
@@ -184,11 +204,14 @@ func (a *app) verifyCase(cmd *cobra.Command, dir string, l *ledgerFlags, anchors
 	default:
 		out.Text += "self-consistent, not anchored"
 	}
+	for _, status := range slices.Sorted(maps.Keys(out.Closed)) {
+		out.Text += fmt.Sprintf("; %d not to be read, by the case's word %s", out.Closed[status], status)
+	}
+	if !out.Trusted && !out.Anchored {
+		out.Text += "; under a key that the case brings along"
+	}
 	for _, s := range out.Witnesses {
 		out.Text += "; " + s.String()
-	}
-	if l.verifier == "" {
-		a.say("compare this key with the one that the ledger's owner is known to have: %s", c.Verifier)
 	}
 	return a.show(out, func(w io.Writer) { fmt.Fprintln(w, out.Text) })
 }

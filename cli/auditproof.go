@@ -138,7 +138,7 @@ keys, facts and policies are checked against one another. Exit code 7 when anyth
 			if err != nil {
 				return err
 			}
-			saw, err := lastSeen(keys, verifier, anchors)
+			saw, err := lastSeen(keys, report.Verifier, anchors)
 			if err != nil {
 				return err
 			}

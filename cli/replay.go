@@ -24,7 +24,7 @@ type replayed struct {
 
 func newReplayCommand(a *app) *cobra.Command {
 	var files evidenceFiles
-	var policy string
+	var policy, verifier string
 	c := &cobra.Command{
 		Use:   "replay RECORD | FIRST..LAST | all | CASE",
 		Short: "Derive recorded answers again, and compare bit for bit",
@@ -47,7 +47,7 @@ says why.`,
 		Example: "  ward replay a-1042\n  ward replay a-10..a-20\n  ward replay all -o ndjson\n  ward replay ./case\n  ward replay all --policy now",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			src, err := a.replaySource(cmd, args[0], &files, policy)
+			src, err := a.replaySource(cmd, args[0], &files, policy, verifier)
 			if err != nil {
 				return err
 			}
@@ -65,6 +65,7 @@ says why.`,
 	}
 	files.add(c)
 	c.Flags().StringVar(&policy, "policy", "then", "then, now, or the `digest` of a policy set")
+	c.Flags().StringVar(&verifier, "verifier", "", "the public `key` that a case must be under")
 	return c
 }
 
@@ -100,11 +101,11 @@ func parseRange(s string) (first, last uint64, err error) {
 	return first, last, nil
 }
 
-func (a *app) replaySource(cmd *cobra.Command, arg string, files *evidenceFiles, policy string) (*replaySource, error) {
+func (a *app) replaySource(cmd *cobra.Command, arg string, files *evidenceFiles, policy, verifier string) (*replaySource, error) {
 	first, last, err := parseRange(arg)
 	if err != nil {
 		if info, serr := os.Stat(arg); serr == nil && info.IsDir() {
-			return a.caseSource(cmd, arg, files, policy)
+			return a.caseSource(cmd, arg, files, policy, verifier)
 		}
 		return nil, err
 	}
@@ -176,8 +177,8 @@ func noSuchSet(err error) error {
 
 // caseSource reads a case. The policies to decide again under are its own or,
 // where a store is at hand, that store's.
-func (a *app) caseSource(cmd *cobra.Command, dir string, files *evidenceFiles, policy string) (*replaySource, error) {
-	c, err := pdp.OpenCase(os.DirFS(dir))
+func (a *app) caseSource(cmd *cobra.Command, dir string, files *evidenceFiles, policy, verifier string) (*replaySource, error) {
+	c, err := a.openCase(dir, verifier)
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +278,10 @@ func (a *app) replay(src *replaySource) error {
 	if err != nil {
 		return err
 	}
-	if gone != exitIntegrity && count["different"] > 0 {
+	switch missing := count[string(pdp.KeyMissing)]; {
+	case missing > 0:
+		return failf(exitIntegrity, "ward audit keys lists the keys that are not as the records say", "the keys of %d records are missing, and no record says why", missing)
+	case count["different"] > 0:
 		return exit(exitDifference)
 	}
 	return exit(gone)
@@ -333,7 +337,7 @@ func (a *app) redecide(src *replaySource) error {
 		}
 		for _, action := range slices.Sorted(maps.Keys(changes)) {
 			c := changes[action]
-			fmt.Fprintf(w, "%s: %d gained, %d lost, %d with other obligations\n", action, c["gain"], c["loss"], c["obligations"])
+			fmt.Fprintf(w, "%s: %d gained, %d lost, %d in other areas, %d with other obligations\n", action, c["gain"], c["loss"], c["areas"], c["obligations"])
 		}
 		if len(changes) == 0 {
 			fmt.Fprintf(w, "%d records: no answer would be another\n", n)

@@ -797,6 +797,51 @@ callers:
 		`},{"resource":{"type":"claim"}},{"resource":{"type":"feature","id":"`+canary()+`"},"context":{"ward":{"area":"`+canary()+`"}}}],"options":{"evaluations_semantic":"`+canary()+`"}}`, headers)
 	post(many, "application/json", `{"subject":{"type":"user","id":"`+user+`"},"action":{"name":"claim.view"},"evaluations":[{"resource":`+jsonText(claim(canary()))+
 		`},{"resource":{"type":"claim"}},{"resource":{"type":"feature","id":"`+canary()+`"},"context":{"ward":{"area":"`+canary()+`"}}}]}`, headers)
+	// Outcomes: of no record, of unknown fields, of obligations that nobody performs.
+	for _, text := range []string{`{"record":"` + canary() + `","delivered":true}`, `{"record":"a-99999","delivered":true,"` + canary() + `":1}`,
+		`{"record":"a-1","delivered":"` + canary() + `"}`, `{"record":"a-1","delivered":true,"rows":"` + canary() + `"}`,
+		`{"record":"a-1","delivered":true,"obligations":["` + canary() + `"]}`, `{"record":"a-1","delivered":true,"obligations":"` + canary() + `"}`,
+		`{"record":["` + canary() + `"]}`, `["` + canary() + `"]`, `{"` + canary()} {
+		post("/v1/outcomes", "application/json", text, headers)
+	}
+	post("/v1/outcomes?"+canary(), "text/"+canary(), `{"record":"a-1","delivered":true}`, headers)
+	// Searches, and the keys' own requests.
+	for _, in := range []struct {
+		path string
+		in   map[string]any
+	}{
+		{"/v1/audit/find", map[string]any{"subject": canary()}}, {"/v1/audit/find", map[string]any{"subject": "user:" + canary(), "effect": canary()}},
+		{"/v1/audit/find", map[string]any{"resource": canary(), "reason": canary(), "action": canary(), "code": canary(), "kind": canary(), "emergency": canary()}},
+		{"/v1/audit/find", map[string]any{"from": canary()}}, {"/v1/audit/find", map[string]any{canary(): canary()}},
+		{"/v1/audit/shred", map[string]any{"tenant": canary(), "day": "2026-01-01", "why": canary(), "ticket": canary()}},
+		{"/v1/audit/shred", map[string]any{"tenant": canary(), "day": canary(), "why": canary()}},
+		{"/v1/audit/loss", map[string]any{"tenant": canary(), "day": "2026-01-01", "why": canary(), "ticket": canary()}},
+		{"/v1/audit/rotate", map[string]any{"why": canary(), canary(): canary()}},
+		{"/v1/audit/rotate", map[string]any{"why": canary(), "ticket": canary()}},
+	} {
+		var out any
+		if err := c.Post(ctx, in.path, in.in, &out); err != nil {
+			errorBodies = append(errorBodies, body{in.path, []byte(fmt.Sprintf("%+v", err))})
+		}
+	}
+	// Evidence that was handed over, and is not what it was.
+	forged := filepath.Join(t.TempDir(), "case")
+	if _, errs := i.run(0, "", "audit", "export", "a-2", "--out", forged); strings.Contains(errs, "canary") {
+		t.Error(errs)
+	}
+	for _, name := range []string{"a-2.record", "a-2.proof", "a-2.keys", "a-2.facts", "verifier", canary()} {
+		spoilt := filepath.Join(t.TempDir(), "case")
+		if err := os.CopyFS(spoilt, os.DirFS(forged)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(spoilt, name), []byte(canary()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, errs := i.run(exitIntegrity, "", "audit", "verify", spoilt)
+		errorBodies = append(errorBodies, body{"audit verify", []byte(out + errs)})
+		out, errs = i.run(exitIntegrity, "", "replay", spoilt)
+		errorBodies = append(errorBodies, body{"replay", []byte(out + errs)})
+	}
 	// What net/http itself refuses, over TCP.
 	for _, raw := range []string{"GET /" + canary() + " HTTP/9\r\n\r\n", canary() + "\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX-" + canary() + " : " + canary() + "\r\n\r\n",
 		"GET /" + canary() + " HTTP/1.1\r\nHost: " + canary() + "\r\nConnection: close\r\n\r\n"} {

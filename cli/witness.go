@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ward-authz/ward/adapters/witness"
+	"github.com/ward-authz/ward/pdp/audit"
 )
 
 func newWitnessCommand(a *app) *cobra.Command {
@@ -55,9 +56,13 @@ Run it where whoever runs the ledger cannot change it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewJSONHandler(a.stderr, nil))
 			w, err := witness.Open(*dir, log)
+			if errors.Is(err, audit.ErrLocked) {
+				return failf(exitFailure, "stop it first: two would contradict each other", "another process serves the witness in %s", *dir)
+			}
 			if err != nil {
 				return err
 			}
+			defer w.Close()
 			l, err := net.Listen("tcp", listen)
 			if err != nil {
 				return failf(exitFailure, "", "cannot listen at --listen: %s", trim(err))

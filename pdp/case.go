@@ -41,7 +41,8 @@ type Exporter struct {
 	// Prove gives the proof that a record is in the ledger ([audit.Reader.Prove]).
 	Prove func(seq uint64) ([]byte, error)
 	// Tenants narrows what is opened to the parts of these tenants, "" being the
-	// operator; nil is all.
+	// operator; nil is all. A part whose answers depend on what another tenant's
+	// facts say, such as where else somebody holds a role, stays closed too.
 	Tenants []string
 	// Write takes each file of the case once.
 	Write func(name string, content []byte) error
@@ -72,7 +73,6 @@ func (x *Exporter) Add(ctx context.Context, e audit.Entry) error {
 		return &IntegrityError{Record: id, Text: "the sealed part does not verify", Err: err}
 	}
 	missing := make([]string, len(keys)) // why a part is closed
-	var lines []string
 	for i, seal := range e.Seals() {
 		switch {
 		case parts[i] == nil:
@@ -83,11 +83,6 @@ func (x *Exporter) Add(ctx context.Context, e audit.Entry) error {
 			missing[i] = string(status)
 		case x.Tenants != nil && !slices.Contains(x.Tenants, parts[i].Tenant):
 			parts[i], missing[i] = nil, string(KeyWithheld)
-		}
-		if parts[i] != nil {
-			lines = append(lines, caseBase64.EncodeToString(keys[i]))
-		} else {
-			lines = append(lines, missing[i])
 		}
 	}
 	items, _, err := sealedItems(id, c, parts)
@@ -107,18 +102,28 @@ func (x *Exporter) Add(ctx context.Context, e audit.Entry) error {
 		if err := x.archive(w.set.Digest(), w.set.Archive()); err != nil {
 			return err
 		}
+		found := make([]*slice, len(items))
 		for i := range items {
 			if items[i].Asked == nil {
-				facts = append(facts, missing[c.Items[i].Part])
 				continue
 			}
 			j := w.judge(items[i].Asked)
-			b := j.encode()
-			if digestOf(b) != items[i].Facts {
+			if digestOf(j.encode()) != items[i].Facts {
 				return &IntegrityError{Record: id, Text: "the facts of the store are not those that it commits to"}
 			}
-			facts = append(facts, string(b))
-			for _, t := range j.attempts {
+			found[i] = &j.slice
+			// Facts cannot be told in part, since the record commits to all.
+			if k := c.Items[i].Part; x.Tenants != nil && j.slice.names(func(tenant string) bool { return !slices.Contains(x.Tenants, tenant) }) {
+				parts[k], missing[k] = nil, string(KeyWithheld)
+			}
+		}
+		for i, s := range found {
+			if k := c.Items[i].Part; parts[k] == nil {
+				facts = append(facts, missing[k])
+				continue
+			}
+			facts = append(facts, string(s.encode()))
+			for _, t := range s.attempts {
 				if t.Overlay == "" {
 					continue
 				}
@@ -126,6 +131,14 @@ func (x *Exporter) Add(ctx context.Context, e audit.Entry) error {
 					return err
 				}
 			}
+		}
+	}
+	var lines []string
+	for i := range keys {
+		if parts[i] != nil {
+			lines = append(lines, caseBase64.EncodeToString(keys[i]))
+		} else {
+			lines = append(lines, missing[i])
 		}
 	}
 	return errors.Join(x.Write(id+caseRecord, e.Body), x.Write(id+caseProof, proof),
@@ -262,16 +275,28 @@ type checked struct {
 	closed []string // per item, why it is closed, or ""
 }
 
+// Trust narrows the public keys of the case to those that the caller knows the
+// ledger to have, one a line: some are older than the case, or younger.
+func (c *Case) Trust(verifier string) error {
+	known := strings.Fields(verifier)
+	keys := slices.DeleteFunc(strings.Split(c.Verifier, "\n"), func(key string) bool { return !slices.Contains(known, key) })
+	if len(keys) == 0 {
+		return &IntegrityError{Text: "no public key of the case is one that was given"}
+	}
+	c.Verifier = strings.Join(keys, "\n")
+	return nil
+}
+
 // Check checks one record: its proof under the case's public key, that the
 // keys open its parts, that the facts are those it commits to, and that the
-// policies are there.
-func (c *Case) Check(ctx context.Context, seq uint64) (audit.Entry, error) {
+// policies are there. It gives why a part is closed, as the case says, or "".
+func (c *Case) Check(ctx context.Context, seq uint64) (KeyStatus, error) {
 	r, err := c.check(seq)
 	if err != nil {
-		return audit.Entry{}, err
+		return "", err
 	}
 	_, _, err = c.then(ctx, r)
-	return r.entry, err
+	return r.lacks(), err
 }
 
 func (c *Case) check(seq uint64) (*checked, error) {

@@ -89,9 +89,6 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 			return Changed{}, &hierarchy.Refusal{Code: "emergency_unasked", Index: i, Row: e.Row,
 				Text: "an emergency is opened and ended by who needs it, and reviewed by who may: nobody does it for them, or undoes it"}
 		}
-		if r := w.unsigned(c, events, i); r != nil {
-			return Changed{}, r
-		}
 	}
 	questions := w.questions(c, events)
 	rec := recording{kind: audit.Change, world: w, head: cur.head}
@@ -118,6 +115,11 @@ func (p *PDP) Change(ctx context.Context, c Change) (Changed, error) {
 		}
 		return Changed{}, &authz.Error{Kind: authz.Refused, Code: denied, Record: audit.ID(seq),
 			Text: why + " (record " + audit.ID(seq) + ")"}
+	}
+	for i := range events { // who may not change it is not told whose it is
+		if r := w.unsigned(c, events, i); r != nil {
+			return Changed{}, r
+		}
 	}
 	if r := stillAdministered(w, events); r != nil {
 		return Changed{}, r

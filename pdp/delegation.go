@@ -39,8 +39,11 @@ func (j *judging) resolveGrant() (policies.Entity, authz.Code) {
 	if !g.Scope.Coverage.IsZero() {
 		from = g.Scope.Coverage
 	}
-	if !j.view.Known(from) || !j.view.Known(g.Subject) {
+	switch {
+	case !j.view.Known(from) || !j.view.Known(g.Subject):
 		return policies.Entity{}, authz.UnknownResource
+	case j.strange(g):
+		return policies.Entity{}, authz.NoStanding
 	}
 	j.hang(from)
 	return j.entity(j.asked.Resource.ID, nil)
@@ -72,6 +75,14 @@ func (j *judging) resolveEmergency() (policies.Entity, authz.Code) {
 	return j.entity(j.asked.Resource.ID, nil)
 }
 
+// strange reports whether a grant about a person is asked for on what hangs from
+// no record of theirs: whether there is such a node is not the asker's to know.
+func (j *judging) strange(g *hierarchy.Grant) bool {
+	c := g.Scope.Coverage
+	return j.asked.Action == ActionRequestGrant && g.Subject.Type == hierarchy.PersonType && !c.IsZero() &&
+		!slices.ContainsFunc(j.view.Owned(j.owners...), func(id hierarchy.ID) bool { return j.view.Reaches(id, c) })
+}
+
 func (j *judging) hang(from hierarchy.ID) {
 	j.anchors = []hierarchy.ID{from}
 	j.scopes = j.view.Closure(from)
@@ -96,10 +107,12 @@ func (j *judging) party() bool {
 
 // knows reports whether who asks for a grant about a person is family, or names a
 // record of theirs. Who has no tie to a person does not stand by naming them: one
-// id alone opens nothing, not even whether there is such a person.
+// id alone opens nothing, not even whether there is such a person. Nor does anybody
+// stand at a node by naming it: who gives what an organisation holds has a role or
+// a grant there.
 func (j *judging) knows(g *hierarchy.Grant) bool {
-	return g.Subject.Type != hierarchy.PersonType || overlap(j.persons, j.owners) || overlap(j.family(), j.owners) ||
-		slices.Contains(j.view.Owned(j.owners...), g.Scope.Coverage)
+	return g.Subject.Type == hierarchy.PersonType && (overlap(j.persons, j.owners) || overlap(j.family(), j.owners) ||
+		slices.Contains(j.view.Owned(j.owners...), g.Scope.Coverage))
 }
 
 // is reports whether an id is the principal itself or the person it is.

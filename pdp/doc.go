@@ -145,7 +145,8 @@
 //	sha256-….policies   an archive of policies, named by its own SHA-256: the sets
 //	                    that decided, and the tenants' overlays that stood with them
 //
-// Nothing else is in it. A part's key is that of one record (package audit says
+// Nothing else is in it. What is not in it, it says nothing of: neither that there
+// are no other records, nor that a key which it calls gone is gone. A part's key is that of one record (package audit says
 // how it is derived): it opens no other. A part's plaintext is a JSON array with
 // an element for each answer: "i" its index, in a batch that was split counted
 // from the first record's; "asked" the converted request; "verdict"; "facts", the

@@ -54,6 +54,7 @@ type Line struct {
 
 	entry audit.Entry
 	clear *clearPart
+	at    []int // which answers of the record Items are; nil is all
 }
 
 // LineItem is one answer of a record.
@@ -147,11 +148,15 @@ func (f *Finder) Open(l *Line) error {
 	if l.Closed = errors.Is(err, audit.ErrNoKey); err != nil && !l.Closed {
 		return err
 	}
-	for i, si := range items {
+	for k := range l.Items {
+		i := k
+		if l.at != nil {
+			i = l.at[k]
+		}
+		si, it := items[i], &l.Items[k]
 		if si.Asked == nil {
 			continue
 		}
-		it := &l.Items[i]
 		it.Subject, it.Resource = si.Asked.Subject.Type+":"+si.Asked.Subject.ID, si.Asked.Resource.Type+":"+si.Asked.Resource.ID
 		it.Grant, it.Emergency = si.Verdict.Grant, si.Verdict.Emergency
 		if f.graph != nil && it.Grant != "" {
@@ -190,7 +195,8 @@ func (f *Finder) approved(id string, at hierarchy.Instant, rev uint64) (out []Ap
 	return out
 }
 
-// Find yields the records that match, without opening them. Identifiers are
+// Find yields the records that match, without opening them, each with the answers
+// that match: the others of a batch are about others. Identifiers are
 // compared as keyed hashes; a resource's is its tenant's own, so that records of
 // its type are unsealed for it, and those whose key is gone are not found by it.
 func (f *Finder) Find(entries iter.Seq2[audit.Entry, error], s Seek) iter.Seq2[Line, error] {
@@ -226,23 +232,26 @@ func (f *Finder) Find(entries iter.Seq2[audit.Entry, error], s Seek) iter.Seq2[L
 		}
 		return at
 	}
-	matches := func(e audit.Entry, c *clearPart) (bool, error) {
+	matches := func(e audit.Entry, c *clearPart) (at []int, ok bool, err error) {
 		if !ofAnswers && subject == "" && s.Action == "" {
-			return true, nil
+			return nil, true, nil
 		}
-		at := matching(c)
+		at = matching(c)
 		if s.Resource != "" && len(at) > 0 {
 			items, err := f.unsealed(e, c)
 			if err != nil && !errors.Is(err, audit.ErrNoKey) {
-				return false, err
+				return nil, false, err
 			}
 			at = slices.DeleteFunc(at, func(i int) bool {
 				a := items[i].Asked
 				return a == nil || a.Resource.Type+":"+a.Resource.ID != s.Resource
 			})
 		}
-		return len(at) > 0 || c.Change != nil && !ofAnswers && (subject == "" || c.Change.Who == subject) &&
-			(s.Action == "" || slices.Contains(c.Change.Actions, s.Action)), nil
+		if c.Change != nil && !ofAnswers && (subject == "" || c.Change.Who == subject) &&
+			(s.Action == "" || slices.Contains(c.Change.Actions, s.Action)) {
+			return nil, true, nil
+		}
+		return at, len(at) > 0, nil
 	}
 	return func(yield func(Line, error) bool) {
 		for e, err := range entries {
@@ -265,10 +274,17 @@ func (f *Finder) Find(entries iter.Seq2[audit.Entry, error], s Seek) iter.Seq2[L
 			if s.Kind != "" && e.Kind != s.Kind || !within {
 				continue
 			}
-			ok, err := matches(e, c)
+			at, ok, err := matches(e, c)
 			if err != nil {
 				yield(Line{}, err)
 				return
+			}
+			if len(at) > 0 && len(at) < len(l.Items) { // a batch is about others too
+				items := make([]LineItem, len(at))
+				for k, i := range at {
+					items[k] = l.Items[i]
+				}
+				l.Items, l.at = items, at
 			}
 			if ok && !yield(l, nil) {
 				return

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ward-authz/ward/hierarchy"
 	"github.com/ward-authz/ward/pdp/audit"
 	"github.com/ward-authz/ward/pdp/authz"
 )
@@ -326,14 +327,22 @@ func TestRatesHoldAtEveryWayIn(t *testing.T) {
 	_, batch := s.p.DecideAll(context.Background(), []authz.Request{ask, ask}, authz.ExecuteAll)
 	_, outcome := s.p.Report(context.Background(), ask.Caller, authz.Outcome{Record: record})
 	_, _, list := s.p.Grants(context.Background(), who)
-	_, revoke := s.p.RevokeGrant(context.Background(), who, "g-1")
-	for name, err := range map[string]error{"one": one, "batch": batch, "outcome": outcome, "grants": list, "revoke": revoke} {
+	_, request := s.p.RequestGrant(context.Background(), who, GrantRequest{})
+	_, sign := s.p.SignGrant(context.Background(), who, "g-1", hierarchy.SignerSubject)
+	for name, err := range map[string]error{"one": one, "batch": batch, "outcome": outcome, "grants": list, "request": request, "sign": sign} {
 		if codeOf(err) != "rate_limited" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if s.ledger.Size() != before {
 		t.Error("something was recorded")
+	}
+	_, revoke := s.p.RevokeGrant(context.Background(), who, "g-1")
+	_, _, _, open := s.p.OpenEmergency(context.Background(), who, hierarchy.Emergency{})
+	for name, err := range map[string]error{"revoke": revoke, "open": open} {
+		if code := codeOf(err); code == "rate_limited" || code == "" {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	other := bosClaim()
 	s.want(other, "allow permitted") // another registration of the same name has none

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,6 +67,10 @@ const (
 	// MaxRequests is how many grants somebody asks for within 24 hours, whatever
 	// has become of them.
 	MaxRequests = 32
+	// MaxRequestBytes is how long a request may be, as JSON: its record holds it
+	// several times, and always fits, so that none goes unrecorded for what the
+	// facts say.
+	MaxRequestBytes = 8 << 10
 )
 
 // GrantRequest is a grant that somebody asks for. Of Grant these count: Type,
@@ -98,6 +103,12 @@ type GrantRequest struct {
 // that comes with grant_exists holds the id of the grant that the key made, and
 // nothing else.
 func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Delegated, error) {
+	if err := p.rates.take(a.Caller, 1); err != nil {
+		return Delegated{}, err
+	}
+	if raw, err := json.Marshal(q); err != nil || len(raw) > MaxRequestBytes {
+		return Delegated{}, &authz.Error{Kind: authz.Refused, Code: authz.TooLarge, Text: "the request is too large", Err: err}
+	}
 	made := newID("g-")
 	id := made
 	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
@@ -128,16 +139,21 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		if g.Grantor.IsZero() {
 			g.Grantor = giver
 		}
+		_, exists := view.Grant(id) // by a key of their own
 		// What the request itself or the pack rules out is told to anybody.
 		switch {
 		case w.set.Catalogue().GrantTypes[g.Type] == nil:
 			return d.declined("grant_type_unknown", "the pack has no grant type of this name"), nil
-		case e.Valid.From < w.now:
+		case e.Valid.From < w.now && !exists: // asked again, it was not when it was asked for
 			return d.declined("grant_backdated", "a grant begins no earlier than it is asked for"), nil
 		}
-		// What the facts rule out, to whom the pack lets ask.
+		if r := malformed(w, a, e); r != nil {
+			return d.declined(r.Code, r.Text), nil
+		}
+		// What the facts rule out, to whom the pack lets ask. Who may co-sign comes
+		// last: to learn of it costs a request, which the others see and which counts.
 		needed, err := need(w, view, &e, q.CoSigners)
-		switch _, exists := view.Grant(id); {
+		switch {
 		case err != nil:
 			return deed{}, err
 		case exists:
@@ -145,10 +161,10 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		case d.refusal != nil:
 		case g.Grantor != giver:
 			d.refusal = &hierarchy.Refusal{Code: "grantor_unentitled", Text: "who gives is whoever the grant is about, or who has what it is made from"}
-		case needed != nil:
-			d.refusal = needed
 		default:
-			d.refusal = w.tooMany(view, who)
+			if d.refusal = w.tooMany(view, who); d.refusal == nil {
+				d.refusal = needed
+			}
 		}
 		var signatures []hierarchy.Event
 		for _, n := range g.Needs {
@@ -180,6 +196,17 @@ func (p *PDP) RequestGrant(ctx context.Context, a Asking, q GrantRequest) (Deleg
 		return Delegated{}, err
 	}
 	return p.after(id, verdict, changed)
+}
+
+// malformed returns why an event is none, as far as it and the pack alone tell.
+func malformed(w world, a Asking, e hierarchy.Event) *hierarchy.Refusal {
+	if r := check(w, &e); r != nil {
+		return r
+	}
+	_, err := hierarchy.Encode(&hierarchy.Batch{Time: w.now, Events: []hierarchy.Event{e},
+		Provenance: hierarchy.Provenance{Who: operator(w.graph.At(w.now, w.rev, w.confers)), Why: a.Why, Ticket: a.Ticket}})
+	r, _ := errors.AsType[*hierarchy.Refusal](err)
+	return r
 }
 
 // tooMany refuses one request more than somebody may make, or returns nil.
@@ -330,6 +357,9 @@ func signature(grant string, n hierarchy.Need, who hierarchy.ID, from hierarchy.
 // SignGrant signs a grant, as what the pack and the grant let the asker sign it.
 // Somebody who can sign it in several ways says which.
 func (p *PDP) SignGrant(ctx context.Context, a Asking, id string, as hierarchy.Signer) (Delegated, error) {
+	if err := p.rates.take(a.Caller, 1); err != nil {
+		return Delegated{}, err
+	}
 	verdict, changed, err := p.act(ctx, a, func(w world, view hierarchy.View, who hierarchy.ID) (deed, error) {
 		draft := signature(id, hierarchy.Need{As: as, By: who}, who, w.now)
 		d := deed{asks: []*asked{p.question(w, a, ActionApproveGrant, policies.KindGrant, id, &draft)}}
@@ -612,16 +642,16 @@ func (d deed) declined(code, text string) deed {
 // to be done is judged again with p.changing held: the facts that it was judged
 // by must be those that it is written to, or two requests would pass one limit.
 func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View, hierarchy.ID) (deed, error)) (authz.Verdict, Changed, error) {
-	if err := p.rates.take(a.Caller, 1); err != nil {
-		return authz.Verdict{}, Changed{}, err
-	}
 	_, delivery := authz.Deliver(ctx)
 	defer delivery.Done()
 	t, err := p.weigh(p.flights.take(&p.current, delivery), a, plan)
 	if err != nil {
 		return authz.Verdict{}, Changed{}, err
 	}
-	if len(t.events) == 0 {
+	if len(t.events) > 0 {
+		t.refusal = p.unfit(t)
+	}
+	if len(t.events) == 0 || t.refusal != nil {
 		err := p.decline(ctx, t, t.refusal)
 		if !delivery.Leave() {
 			err = &authz.Error{Kind: authz.Outage, Code: authz.Superseded, Text: "a change overtook the answer: ask again"}
@@ -651,6 +681,16 @@ func (p *PDP) act(ctx context.Context, a Asking, plan func(world, hierarchy.View
 	return t.first.Verdict, changed, err
 }
 
+// unfit returns why the facts do not admit the events of a deed, as they are now.
+func (p *PDP) unfit(t weighed) *hierarchy.Refusal {
+	events, err := complete(t.world, t.events)
+	if err == nil {
+		err = p.graph.Check(&hierarchy.Batch{Time: t.world.now, Events: events, Provenance: hierarchy.Provenance{Who: t.items[0].principal}})
+	}
+	refusal, _ := errors.AsType[*hierarchy.Refusal](err)
+	return refusal
+}
+
 // weighed is a deed as it was judged: what is recorded, and what comes of it.
 type weighed struct {
 	recording
@@ -673,6 +713,9 @@ func (p *PDP) weigh(cur *pair, a Asking, plan func(world, hierarchy.View, hierar
 	t := weighed{recording: recording{kind: audit.Change, world: w, head: cur.head}, refusal: d.refusal, veiled: d.veiled}
 	allowed := make([]bool, len(d.asks))
 	for i, ask := range d.asks {
+		if !legible(ask.Draft) {
+			return weighed{}, &authz.Error{Kind: authz.Refused, Code: authz.BadRequest, Text: "what is asked for holds an id that is none"}
+		}
 		j := w.judge(ask)
 		t.items = append(t.items, item{ask, j})
 		allowed[i] = authz.Enforce(authz.Decision{Verdict: j.verdict}, a.Caller).Allowed()
@@ -686,6 +729,14 @@ func (p *PDP) weigh(cur *pair, a Asking, plan func(world, hierarchy.View, hierar
 		t.events = d.events(allowed)
 	}
 	return t, nil
+}
+
+// legible reports whether a draft can be read back from a record: whoever asks
+// beside a door may have left an id out.
+func legible(draft *hierarchy.Event) bool {
+	raw, err := json.Marshal(draft)
+	var again *hierarchy.Event
+	return err == nil && json.Unmarshal(raw, &again) == nil
 }
 
 // decline records that nothing comes of a deed, and returns what the asker is

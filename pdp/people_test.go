@@ -269,7 +269,7 @@ func TestAStrangerLearnsNothing(t *testing.T) {
 	must(t, ask("stan", "Person:ada", "ada", ""))
 	// The subject is told why.
 	q := parents("guardian", "Person:ada")
-	q.Grant.Grantee = hierarchy.ID{Type: "User", Key: "stan"}
+	q.Grant.Grantee, q.Grant.Scope.Coverage.Key = hierarchy.ID{Type: "User", Key: "stan"}, "ada"
 	_, err = s.p.RequestGrant(context.Background(), asking("ada"), q)
 	deniedWith(t, "her own", err, authz.Denied)
 
@@ -282,7 +282,7 @@ func TestAStrangerLearnsNothing(t *testing.T) {
 	var texts []string
 	for _, parent := range []string{ours.ID, "g-none"} {
 		q := parents("adult-proxy", "Person:ada")
-		q.Grant.Parent = parent
+		q.Grant.Parent, q.Grant.Scope.Coverage.Key = parent, "ada"
 		_, err := s.p.RequestGrant(context.Background(), asking("ada"), q)
 		refusedWith(t, parent, err, hierarchy.CodeUnknownEnd)
 		var e *authz.Error

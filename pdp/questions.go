@@ -153,8 +153,18 @@ func ownRole(view hierarchy.View, set *policies.Set, e hierarchy.Event) bool {
 }
 
 // stillAdministered refuses a change after which nobody could activate a policy
-// set, and so nobody could ever undo it.
+// set, or destroy the keys of old records where somebody could, and so nobody
+// could ever undo it.
 func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
+	if r := stillHeld(w, events, "policy.activate", "last_admin", "nobody could administer ward any more: name another security-admin first"); r != nil {
+		return r
+	}
+	return stillHeld(w, events, "audit.shred", "last_officer", "nobody could ever shred any more, or let somebody: name another records-officer first")
+}
+
+// stillHeld refuses a change that takes a capability at the operator from the
+// last admin who holds it for good.
+func stillHeld(w world, events []hierarchy.Event, capability, code, text string) *hierarchy.Refusal {
 	view := w.graph.At(w.now, w.rev, w.confers)
 	op := operator(view)
 	gone := map[hierarchy.FactID]int{} // of what an admin's rights can rest on
@@ -176,7 +186,7 @@ func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
 		return nil
 	}
 	refuse := func(i int) *hierarchy.Refusal {
-		return &hierarchy.Refusal{Code: "last_admin", Index: i, Row: events[i].Row, Text: "nobody could administer ward any more: name another security-admin first"}
+		return &hierarchy.Refusal{Code: code, Index: i, Row: events[i].Row, Text: text}
 	}
 	if _, f, ok := view.Node(op); ok {
 		if i, ends := gone[f]; ends {
@@ -191,10 +201,10 @@ func stillAdministered(w world, events []hierarchy.Event) *hierarchy.Refusal {
 				touched = i
 			}
 			return slices.ContainsFunc(events, func(e hierarchy.Event) bool {
-				return e.Op == hierarchy.Assert && e.Role != nil && e.Role.Name == role && slices.Contains(e.Role.Capabilities, "policy.activate")
+				return e.Op == hierarchy.Assert && e.Role != nil && e.Role.Name == role && slices.Contains(e.Role.Capabilities, capability)
 			})
 		}
-		return slices.Contains(view.Capabilities(role), "policy.activate")
+		return slices.Contains(view.Capabilities(role), capability)
 	}
 	identified := func(principal hierarchy.ID) bool { // by a link that stays
 		left := false

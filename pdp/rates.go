@@ -7,7 +7,9 @@ import (
 	"github.com/ward-authz/ward/pdp/authz"
 )
 
-// rates holds callers to the rates that they are registered with.
+// rates holds callers to the rates that they are registered with. What ends
+// access, or opens an emergency, waits for no rate: one who floods a portal would
+// keep the others from it.
 type rates struct {
 	now func() time.Time // nil is the machine's clock
 

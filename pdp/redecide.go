@@ -21,12 +21,12 @@ type Redecided struct {
 	Changes []Redecision `json:"changes,omitempty"`
 }
 
-// Redecision is one answer that other policies would have given otherwise, or
-// with other obligations.
+// Redecision is one answer that other policies would have given otherwise, in
+// other areas or with other obligations.
 type Redecision struct {
 	Item   int        `json:"item"`
 	Action string     `json:"action"`
-	Change string     `json:"change"` // "gain", "loss" or "obligations"
+	Change string     `json:"change"` // "gain", "loss", "areas" or "obligations"
 	Before CaseAnswer `json:"before"`
 	After  CaseAnswer `json:"after"`
 }
@@ -149,6 +149,8 @@ func (r *Redecided) compare(si sealedItem, after authz.Verdict) {
 		change = "gain"
 	case bool(before.Effect && !after.Effect):
 		change = "loss"
+	case !slices.Equal(before.Areas, after.Areas):
+		change = "areas"
 	case slices.EqualFunc(before.Obligations, after.Obligations, func(a, b authz.Obligation) bool { return obligationKey(a) == obligationKey(b) }):
 		return
 	}

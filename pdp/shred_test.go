@@ -449,3 +449,24 @@ func TestNoSealingKeyNoDecisions(t *testing.T) {
 	must(t, err)
 	s.want(ask, "allow permitted")
 }
+
+// TestTheLastOfficerStays: whom nobody could replace.
+func TestTheLastOfficerStays(t *testing.T) {
+	s, _ := shredSite(t)
+	s.know("principal Admin:eli\n1001@unix is Admin:eli\nAdmin:eli holds security-admin at Operator:ward")
+	eli, err := adminCaller.Assert(authz.Subject{Type: AdminType, ID: "1001"})
+	must(t, err)
+	void := func() error {
+		for _, f := range s.factsOf(hierarchy.KindAssignment) {
+			if a := f.Event.Assignment; a.Role == "records-officer" && a.Principal.Key == "ana" {
+				_, err := s.p.Change(context.Background(), Change{Actor: eli, Caller: adminCaller, Why: "gone",
+					Events: []hierarchy.Event{{Op: hierarchy.Void, Kind: hierarchy.KindAssignment, Fact: f.ID}}})
+				return err
+			}
+		}
+		return errors.New("no officer")
+	}
+	refusal(t, "the last officer", void(), "last_officer")
+	s.know("principal Admin:rec\n1002@unix is Admin:rec\nAdmin:rec holds records-officer at Operator:ward")
+	must(t, void())
+}

@@ -146,6 +146,52 @@ func obligationKey(o authz.Obligation) string {
 	return b.String()
 }
 
+// names reports whether a slice names a node of some tenant.
+func (s *slice) names(of func(tenant string) bool) bool {
+	node := func(text string) bool {
+		id, err := hierarchy.ParseID(text)
+		return err == nil && id.Owner() != "" && of(id.Owner())
+	}
+	ref := func(r policies.Ref) bool {
+		if typ := baseName(r.Type); typ != "Scope" {
+			return node(typ + ":" + r.ID)
+		}
+		return node(r.ID) // a scope's id is that of a node
+	}
+	var value func(policies.Value) bool
+	value = func(v policies.Value) bool {
+		switch v := v.(type) {
+		case policies.Ref:
+			return ref(v)
+		case []policies.Value:
+			return slices.ContainsFunc(v, value)
+		case map[string]policies.Value:
+			for _, v := range v {
+				if value(v) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, t := range s.attempts {
+		if node(t.Area) || t.Tenant != "" && of(t.Tenant) || value(t.question.Context) {
+			return true
+		}
+		for i, e := range append([]policies.Entity{t.question.Resource, t.question.Principal}, t.question.Others...) {
+			if i > 0 && ref(e.Ref) || value(e.Attrs) || slices.ContainsFunc(e.Parents, ref) {
+				return true
+			}
+			for _, scopes := range e.Tags {
+				if slices.ContainsFunc(scopes, ref) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // encode returns the canonical JSON of a slice: the questions in theirs, in the
 // order of the attempts, which is part of it.
 //

@@ -42,7 +42,8 @@
 //
 // # Bodies
 //
-// A body is one JSON object of at most 64 KiB, declared as application/json.
+// A body is one JSON object of at most 64 KiB, and what is asked for of
+// [pdp.MaxRequestBytes], declared as application/json.
 // Unknown fields, duplicate keys and null are refused; requests without a body
 // here must have none, and no path takes a query. An id is written as elsewhere
 // in Ward: Person:leo, User:mia, Patient:general/leo. A time is RFC 3339, or a

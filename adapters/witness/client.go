@@ -69,23 +69,18 @@ func NewClient(url string, key Verifier, ledger Ledger, verifier func() string, 
 	if err != nil {
 		return nil, err
 	}
-	return c, c.see(msg)
+	c.status, err = c.see(msg)
+	return c, err
 }
 
-// see takes a cosigned checkpoint in.
-func (c *Client) see(msg []byte) error {
-	cp, err := audit.OpenCheckpoint(msg, c.verifier())
-	if err != nil {
-		return err
-	}
+// see opens a cosigned checkpoint.
+func (c *Client) see(msg []byte) (Status, error) {
 	at, err := c.key.Seen(msg)
 	if err != nil {
-		return err
+		return Status{}, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.status = Status{Witness: c.key.Name(), Size: cp.Size, Seen: at}
-	return nil
+	cp, err := audit.OpenCheckpoint(msg, c.verifier())
+	return Status{Witness: c.key.Name(), Size: cp.Size, Seen: at}, err
 }
 
 // Status says how far the witness has followed.
@@ -96,7 +91,7 @@ func (c *Client) Status() Status {
 }
 
 // Run submits the last checkpoint at once and then in that interval, until ctx
-// ends. It logs a witness that does not answer once, and [ErrDiverged] each time.
+// ends, and a last time then: what lies still can be rewritten too. It logs a witness that does not answer once, and [ErrDiverged] each time.
 func (c *Client) Run(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -113,6 +108,11 @@ func (c *Client) Run(ctx context.Context, every time.Duration) {
 		}
 		select {
 		case <-ctx.Done():
+			last, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer stop()
+			if err := c.Submit(last); err != nil {
+				c.log.Warn("the witness has not cosigned the end", "witness", c.key.Name())
+			}
 			return
 		case <-tick.C:
 		}
@@ -147,13 +147,20 @@ func (c *Client) submit(ctx context.Context, old uint64) error {
 			return errors.New("witness: it does not answer")
 		case status == http.StatusOK:
 			cosigned := append(bytes.Clone(proof.Checkpoint), answer...)
-			if _, err := c.key.Seen(cosigned); err != nil {
+			seen, err := c.see(cosigned) // what is kept must open at the next start
+			if errors.Is(err, audit.ErrCorrupt) {
+				err = errors.New("witness: its answer is more than a cosignature")
+			}
+			if err != nil {
 				return err
 			}
 			if err := replace(c.file, cosigned); err != nil {
 				return fmt.Errorf("witness: the cosigned checkpoint cannot be kept: %w", err)
 			}
-			return c.see(cosigned)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.status = seen
+			return nil
 		case status == http.StatusUnprocessableEntity:
 			return ErrDiverged
 		case status != http.StatusConflict:

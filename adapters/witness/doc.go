@@ -16,8 +16,9 @@
 //
 //	key        its private key
 //	verifier   its public key; give it to auditors
+//	lock       held while it is open
 //	ledgers    public keys of the ledgers that it watches, one a line; one
-//	           ledger may have several, after a change of its key
+//	           ledger may have several, in the order in which they sign
 //	<hash>     of each ledger, named by the SHA-256 of its name: the last
 //	           checkpoint it cosigned, with the cosignature, or "never"
 //

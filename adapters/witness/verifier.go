@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 )
@@ -26,6 +25,10 @@ type Verifier struct {
 	id   [4]byte
 	key  ed25519.PublicKey
 }
+
+// maxTime is the first second after the year 9999, which no text of a time can
+// say.
+const maxTime = 253402300800
 
 // algorithm is that of Ed25519 cosignatures in vkeys.
 const algorithm = 4
@@ -91,8 +94,8 @@ func (v Verifier) Seen(msg []byte) (last time.Time, err error) {
 			continue
 		}
 		unix := binary.BigEndian.Uint64(raw[4:])
-		at := time.Unix(int64(min(unix, math.MaxInt64)), 0).UTC()
-		if (err != nil || at.After(last)) && ed25519.Verify(v.key, cosigned(unix, text), raw[12:]) {
+		at := time.Unix(int64(min(unix, maxTime)), 0).UTC()
+		if unix < maxTime && (err != nil || at.After(last)) && ed25519.Verify(v.key, cosigned(unix, text), raw[12:]) {
 			last, err = at, nil
 		}
 	}

@@ -26,6 +26,7 @@ const (
 	keyFile      = "key"
 	verifierFile = "verifier"
 	ledgersFile  = "ledgers"
+	lockFile     = "lock"
 	never        = "never\n" // a ledger's file until something was cosigned
 
 	maxBody = 16 << 10 // a request: 63 hashes and a signed checkpoint
@@ -39,6 +40,7 @@ const (
 type Witness struct {
 	http.Handler
 	signer
+	lock io.Closer
 	log  *slog.Logger
 	now  func() time.Time
 	keep func(path string, content []byte) error // makes a file's new content durable
@@ -50,10 +52,20 @@ type Witness struct {
 
 // ledger is one that is watched.
 type ledger struct {
-	verifier string // its keys, one a line
-	file     string
-	last     []byte // the last checkpoint, cosigned, or never
-	at       audit.Checkpoint
+	keys []string // in the order in which they sign, from the one of the last checkpoint on
+	file string
+	last []byte // the last checkpoint, cosigned, or never
+	at   audit.Checkpoint
+}
+
+// signed opens a checkpoint, and says which keys may sign those after it.
+func (l *ledger) signed(msg []byte) (cp audit.Checkpoint, next []string, err error) {
+	for next = l.keys; len(next) > 0; next = next[1:] {
+		if cp, err = audit.OpenCheckpoint(msg, next[0]); err == nil {
+			break
+		}
+	}
+	return cp, next, err
 }
 
 // Create makes the folder of a witness, which must not exist, with a new key,
@@ -76,7 +88,8 @@ func Create(dir, name string) (verifier string, err error) {
 	return s.String(), nil
 }
 
-// Watch adds ledgers, or further keys of one, by their public keys, one a line.
+// Watch adds ledgers, or further keys of one, by their public keys, one a line, in
+// the order in which they sign: none counts any more once a later one has signed.
 // A running witness takes them up when it is opened again.
 func Watch(dir, verifiers string) error {
 	lines, err := readLines(filepath.Join(dir, ledgersFile))
@@ -112,7 +125,29 @@ func readLines(path string) ([]string, error) {
 
 // Open opens a witness's folder. It refuses one that lacks the file of a ledger
 // that it watches, or holds another than it wrote.
-func Open(dir string, log *slog.Logger) (*Witness, error) { return open(dir, log, replace) }
+//
+// Another process that has it open would cosign from what it remembers, and the
+// two could contradict each other: that is refused, until Close or its end.
+func Open(dir string, log *slog.Logger) (*Witness, error) {
+	lock, err := audit.Lock(filepath.Join(dir, lockFile))
+	if err != nil {
+		return nil, err
+	}
+	w, err := open(dir, log, replace)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	w.lock = lock
+	return w, nil
+}
+
+// Close cosigns nothing any more, and gives the folder back.
+func (w *Witness) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failed = true
+	return w.lock.Close()
+}
 
 func open(dir string, log *slog.Logger, keep func(string, []byte) error) (*Witness, error) {
 	key, err := os.ReadFile(filepath.Join(dir, keyFile))
@@ -130,9 +165,9 @@ func open(dir string, log *slog.Logger, keep func(string, []byte) error) (*Witne
 	for _, line := range lines {
 		name, _, _ := strings.Cut(line, "+")
 		if l := w.known[fileOf(name)]; l != nil {
-			l.verifier += "\n" + line
+			l.keys = append(l.keys, line)
 		} else {
-			w.known[fileOf(name)] = &ledger{verifier: line, file: filepath.Join(dir, fileOf(name))}
+			w.known[fileOf(name)] = &ledger{keys: []string{line}, file: filepath.Join(dir, fileOf(name))}
 		}
 	}
 	for _, l := range w.known {
@@ -155,7 +190,7 @@ func (w *Witness) load(l *ledger) (err error) {
 		return err
 	}
 	if string(l.last) != never {
-		if l.at, err = audit.OpenCheckpoint(l.last, l.verifier); err != nil {
+		if l.at, l.keys, err = l.signed(l.last); err != nil {
 			return err
 		}
 		if _, err = w.Seen(l.last); err != nil {
@@ -227,7 +262,7 @@ func (w *Witness) submit(body []byte) (status int, answer []byte) {
 	if l == nil {
 		return http.StatusNotFound, []byte("this ledger is not watched here\n")
 	}
-	next, err := audit.OpenCheckpoint(c.Checkpoint, l.verifier)
+	next, keys, err := l.signed(c.Checkpoint)
 	switch {
 	case w.failed:
 		return http.StatusInternalServerError, []byte("the witness has failed\n")
@@ -248,7 +283,7 @@ func (w *Witness) submit(body []byte) (status int, answer []byte) {
 		w.log.Error("a checkpoint could not be made durable: nothing is cosigned any more")
 		return http.StatusInternalServerError, []byte("the witness has failed\n")
 	}
-	l.last, l.at = note, next
+	l.last, l.at, l.keys = note, next, keys
 	return http.StatusOK, line
 }
 

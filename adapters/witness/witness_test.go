@@ -3,11 +3,15 @@ package witness
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -130,12 +134,19 @@ func newWitness(t testing.TB, nodes ...*node) (dir, key string) {
 
 func openWitness(t testing.TB, dir string) *Witness {
 	t.Helper()
+	if before := opened[dir]; before != nil {
+		before.Close()
+	}
 	w, err := Open(dir, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
+	opened[dir] = w
+	t.Cleanup(func() { delete(opened, dir); w.Close() })
 	return w
 }
+
+var opened = map[string]*Witness{} // by folder, which one process serves
 
 func serve(t testing.TB, dir string) (url string) {
 	t.Helper()
@@ -666,6 +677,12 @@ func TestFolder(t *testing.T) {
 	if status, _ := w.submit(c.Text()); status != 200 {
 		t.Fatal(status)
 	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := w.submit(c.Text()); status != 500 {
+		t.Errorf("closed: %d", status)
+	}
 	// What it lost is not what it never saw, and watching again does not make it so.
 	file := filepath.Join(dir, fileOf("ward.example/audit/a"))
 	good, err := os.ReadFile(file)
@@ -692,9 +709,11 @@ func TestFolder(t *testing.T) {
 	if err := os.WriteFile(file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := openWitness(t, dir).known[fileOf("ward.example/audit/a")].at; got != n.at() {
+	w = openWitness(t, dir)
+	if got := w.known[fileOf("ward.example/audit/a")].at; got != n.at() {
 		t.Errorf("%+v", got)
 	}
+	w.Close()
 	for _, name := range []string{keyFile, ledgersFile} {
 		path := filepath.Join(dir, name)
 		text, _ := os.ReadFile(path)
@@ -767,5 +786,184 @@ func TestVector(t *testing.T) {
 	text := "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
 	if got := cosigned(1679315147, []byte(text)); string(got) != "cosignature/v1\ntime 1679315147\n"+text {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestTwoWitnessesOfOneFolder: two processes on one folder cosign no two
+// histories.
+func TestTwoWitnessesOfOneFolder(t *testing.T) {
+	n := newNode(t, "ward.example/audit/a").open()
+	n.write(3)
+	fork := n.clone().open()
+	n.open().write(2)
+	fork.write(2)
+	dir, _ := newWitness(t, n)
+	one := openWitness(t, dir)
+	two, err := Open(dir, quiet)
+	if errors.Is(err, audit.ErrLocked) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := 0
+	for _, c := range []struct {
+		w *Witness
+		n *node
+	}{{one, n}, {two, fork}} {
+		p, err := c.n.ledger.Consistency(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _ := c.w.submit(p.Text()); status == http.StatusOK {
+			ok++
+		}
+	}
+	if ok == 2 {
+		t.Error("one witness cosigned two histories of one ledger")
+	}
+}
+
+// TestAWitnessSendsMore: an answer with more in it than a cosignature is not
+// kept, so that no witness decides whether the server starts again.
+func TestAWitnessSendsMore(t *testing.T) {
+	n := newNode(t, "ward.example/audit/a").open()
+	n.write(2)
+	dir, key := newWitness(t, n)
+	w := openWitness(t, dir)
+	more := "what is no signature\n"
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		status, answer := w.submit(body)
+		rw.WriteHeader(status)
+		_, _ = rw.Write(append(answer, more...))
+	}))
+	defer s.Close()
+	c := n.client(s.URL, key)
+	if err := c.Submit(ctx); err == nil {
+		t.Error("taken")
+	}
+	v, _ := ParseVerifier(key)
+	if _, err := NewClient(s.URL, v, n.ledger, n.keys.Verifier, filepath.Join(n.dir, "ledger"), quiet); err != nil {
+		t.Errorf("the server does not start any more: %v", err)
+	}
+	more = ""
+	if err := c.Submit(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestATimeOutOfRange: what no calendar can say is no time.
+func TestATimeOutOfRange(t *testing.T) {
+	n := newNode(t, "ward.example/audit/a").open()
+	n.write(2)
+	dir, key := newWitness(t, n)
+	w := openWitness(t, dir)
+	v, _ := ParseVerifier(key)
+	msg := n.ledger.Checkpoint()
+	text, _ := splitNote(msg)
+	for _, unix := range []uint64{253402300800, 1 << 40, math.MaxInt64, math.MaxUint64} {
+		sig := append(binary.BigEndian.AppendUint64(w.id[:4:4], unix), ed25519.Sign(w.private, cosigned(unix, text))...)
+		note := fmt.Appendf(msg[:len(msg):len(msg)], "— %s %s\n", w.name, base64.StdEncoding.EncodeToString(sig))
+		at, err := v.Seen(note)
+		if err != nil {
+			continue
+		}
+		if _, err := json.Marshal(Status{Seen: at}); err != nil {
+			t.Errorf("a time of %d breaks the status: %v", unix, err)
+		}
+	}
+}
+
+// TestARetiredKey: once a witness has cosigned a checkpoint of a ledger's next
+// key, the one before, which may have been stolen, is not the ledger's any more.
+func TestARetiredKey(t *testing.T) {
+	n := newNode(t, "ward.example/audit/a").open()
+	n.write(3)
+	stolen := n.clone() // with the first key
+	n.open()
+	dir, _ := newWitness(t, n)
+	submit := func(w *Witness, l Ledger, old uint64) int {
+		c, err := l.Consistency(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, _ := w.submit(c.Text())
+		return status
+	}
+	next, err := n.keys.NewSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := audit.Record{Kind: audit.Change, Time: 1767225600000, Clear: json.RawMessage(fmt.Sprintf(`{"keys":{"op":"rotate","old":%q,"new":%q}}`, n.keys.Verifier(), next))}
+	if _, err := n.ledger.Append(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.ledger.Adopt(next); err != nil {
+		t.Fatal(err)
+	}
+	n.write(1)
+	if err := Watch(dir, n.keys.Verifier()); err != nil {
+		t.Fatal(err)
+	}
+	w := openWitness(t, dir)
+	if got := submit(w, n.ledger, 0); got != 200 {
+		t.Fatal(got)
+	}
+	size := n.at().Size
+	// The thief has a copy of the ledger as it is, and the first key.
+	n.ledger.Close()
+	if err := os.RemoveAll(filepath.Join(stolen.dir, "ledger")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(stolen.dir, "ledger"), os.DirFS(filepath.Join(n.dir, "ledger"))); err != nil {
+		t.Fatal(err)
+	}
+	cps := filepath.Join(stolen.dir, "ledger", "checkpoints")
+	text, err := os.ReadFile(cps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Those of the new key he cuts off.
+	keep := ""
+	entries := strings.SplitAfter(string(text), "\n\n")
+	for i := 0; i+1 < len(entries); i += 2 {
+		if _, err := audit.OpenCheckpoint([]byte(entries[i]+strings.TrimSuffix(entries[i+1], "\n")), strings.Fields(n.keys.Verifier())[0]); err == nil {
+			keep += entries[i] + entries[i+1]
+		}
+	}
+	if err := os.WriteFile(cps, []byte(keep), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stolen.open().write(1)
+	if got := submit(w, stolen.ledger, size); got == 200 {
+		t.Error("the witness cosigns what the retired key signs")
+	}
+	w = openWitness(t, dir)
+	if got := submit(w, stolen.ledger, size); got == 200 {
+		t.Error("after a restart the witness cosigns what the retired key signs")
+	}
+}
+
+// TestTheEndIsWitnessed: what was written since the last time is cosigned before
+// the ledger is closed.
+func TestTheEndIsWitnessed(t *testing.T) {
+	n := newNode(t, "ward.example/audit/a").open()
+	n.write(1)
+	dir, key := newWitness(t, n)
+	c := n.client(serve(t, dir), key)
+	running, stop := context.WithCancel(ctx)
+	done := make(chan bool)
+	go func() { defer close(done); c.Run(running, time.Hour) }()
+	for end := time.Now().Add(10 * time.Second); c.Status().Size == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not submit")
+		}
+	}
+	n.write(3)
+	stop()
+	<-done
+	if st := c.Status(); st.Size != n.at().Size {
+		t.Errorf("the witness has seen %d of %d records", st.Size, n.at().Size)
 	}
 }

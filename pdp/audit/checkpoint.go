@@ -168,9 +168,10 @@ type checkpoints struct {
 	key       int // of the last
 	any       bool
 
-	// Who signs is followed where the records are read too: by whom each signer
-	// was named, both as note key hashes.
-	named map[uint32]uint32
+	// Who signs is followed where the records are read too.
+	named map[uint32]uint32 // by whom each was, both as note key hashes
+	added []string          // verifiers that the records name and that were not given
+	found []string          // those of them in records that a checkpoint covers
 }
 
 func newCheckpoints(f file, v verifiers) (*checkpoints, error) {
@@ -190,16 +191,27 @@ func (c *checkpoints) record(f frame) {
 	if e, err := Decode(f.seq, f.body); err != nil || json.Unmarshal(e.Clear, &clear) != nil {
 		return
 	}
-	if vs, err := openVerifiers(clear.Keys.Old + "\n" + clear.Keys.New); err == nil && len(vs) == 2 {
+	pair := clear.Keys.Old + "\n" + clear.Keys.New
+	if vs, err := openVerifiers(pair); err == nil && len(vs) == 2 {
 		c.named[vs[1].KeyHash()] = vs[0].KeyHash()
 		if c.v.index(vs[1].KeyHash()) < 0 {
-			c.v = append(c.v[:len(c.v):len(c.v)], vs[1])
+			c.v, c.added = append(c.v[:len(c.v):len(c.v)], vs[1]), append(c.added, strings.Fields(pair)[1])
 		}
 	}
 }
 
+// unnamed reports whether one of the keys given, after the first, is in no
+// record: they are announced once such a record is durable, so records are missing.
+func (c *checkpoints) unnamed(given verifiers) bool {
+	return slices.ContainsFunc(given[1:], func(v note.Verifier) bool {
+		_, named := c.named[v.KeyHash()]
+		return !named
+	})
+}
+
 // next gives the next checkpoint; io.EOF behind the last whole one.
 func (c *checkpoints) next() (checkpoint, error) {
+	c.found = c.added
 	entry := make([]byte, entrySize(c.v.Name()))
 	rest := c.size - c.off
 	if rest >= int64(len(entry)) {
@@ -223,6 +235,8 @@ func (c *checkpoints) next() (checkpoint, error) {
 		return checkpoint{}, c.corrupt("bad checkpoint, or one of another key")
 	case c.any && (cp.size <= c.last || cp.key < c.key):
 		return checkpoint{}, c.corrupt("checkpoints out of order")
+	case !c.any && cp.key > 0 && c.named != nil:
+		return checkpoint{}, c.corrupt("it begins with a checkpoint of a later key")
 	case c.any && cp.key != c.key && c.named != nil && c.named[c.v[cp.key].KeyHash()] != c.v[c.key].KeyHash():
 		return checkpoint{}, c.corrupt("another key signs, and no record names it")
 	}

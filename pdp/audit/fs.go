@@ -37,6 +37,10 @@ type file interface {
 
 type osFS struct{}
 
+// Lock takes a lock that ends with the process, by a file that it makes;
+// [ErrLocked] if another holds it. A ledger and its keys have their own.
+func Lock(name string) (io.Closer, error) { return osFS{}.Lock(name) }
+
 type osFile struct{ *os.File }
 
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {

@@ -637,3 +637,107 @@ func TestAnnouncedSigner(t *testing.T) {
 		}
 	}
 }
+
+// TestTheNewKeyCannotSignThePast: who holds the present signer, and no longer
+// those before it, cannot rewrite what these had signed: a ledger whose first
+// checkpoint is by a later key is none.
+func TestTheNewKeyCannotSignThePast(t *testing.T) {
+	l, k, dir := newLedger(t, Options{CheckpointEvery: time.Nanosecond})
+	appendN(t, l, 5, 20)
+	if err := rotate(l); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 5, 20)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	both := k.Verifier()
+	// Everything is made anew and signed with the key at hand.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	k, err := OpenKeys(k.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(dir, k); err != nil {
+		t.Fatal(err)
+	}
+	if l, _, err = Open(dir, k, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 11, 20)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := Verify(dir, both); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a history that the second key signed from the first record on: %v, %v", rep, err)
+	}
+}
+
+// TestTheLedgerEndsBeforeItsRotation: a key folder that knows a second signer
+// proves that a record names it.
+func TestTheLedgerEndsBeforeItsRotation(t *testing.T) {
+	l, k, dir := newLedger(t, Options{CheckpointEvery: time.Nanosecond})
+	appendN(t, l, 3, 20)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := t.TempDir()
+	if err := os.CopyFS(before, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	k, err := OpenKeys(k.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, _, err = Open(dir, k, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := rotate(l); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 1, 20)
+	l.Close()
+	if n := len(strings.Fields(k.Verifier())); n != 2 {
+		t.Fatal(n)
+	}
+	if rep, err := Verify(before, k.Verifier()); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("cut back to before the rotation: %v, %v", rep, err)
+	}
+	if _, err := Verify(dir, k.Verifier()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnAnchorOfALaterKey: with the oldest key alone, an outside checkpoint by
+// a key that the records name is an anchor, and no damage.
+func TestAnAnchorOfALaterKey(t *testing.T) {
+	l, k, dir := newLedger(t, Options{CheckpointEvery: time.Nanosecond})
+	first := k.Verifier()
+	appendN(t, l, 2, 20)
+	if err := rotate(l); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 2, 20)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	anchor := l.Checkpoint()
+	if rep, err := Verify(dir, first, anchor); err != nil || !rep.Anchored || rep.AnchorSize != 5 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	// One that contradicts the ledger is still found, and so is one of a stranger.
+	other, _, _ := newLedger(t, Options{})
+	appendN(t, other, 2, 20)
+	other.Close()
+	if _, err := Verify(dir, first, other.Checkpoint()); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("another's: %v", err)
+	}
+	if err := os.Truncate(filepath.Join(dir, segmentName(0)), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(dir, first, anchor); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("emptied: %v", err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -97,6 +98,7 @@ type Report struct {
 	Tail           uint64 // records after it, which nobody has signed yet
 	Anchored       bool   // whether an outside checkpoint of at least one record agreed
 	AnchorSize     uint64 // records that the longest one covers; a forger without it could have rewritten the rest
+	Verifier       string // the ledger's public keys, one a line: those given, and those that the records name
 }
 
 // Verify reads every record again, hashes it, and compares the root with every
@@ -119,8 +121,13 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 		return rep, err
 	}
 	var anchors []checkpoint
+	var unopened error // of an anchor by a key that the records may name
 	for _, msg := range outside {
 		cp, err := openCheckpoint(msg, v)
+		if errors.Is(err, ErrCorrupt) {
+			unopened = cmp.Or(unopened, err)
+			continue
+		}
 		if err != nil {
 			return rep, err
 		}
@@ -140,9 +147,20 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 	cps.named = map[uint32]uint32{}
 	var tr tree
 	_, err = hashAll(fsys, dir, &tr, cps.record, claim{"a checkpoint", cps.next}, claim{"the outside checkpoint", list(anchors)})
+	if err == nil && cps.unnamed(v) {
+		err = cps.corrupt("fewer records than a later key of the ledger proves: none names it")
+	}
+	known := append(strings.Fields(verifier), cps.found...)
+	switch {
+	case err == nil && unopened != nil && len(cps.found) > 0:
+		return verify(fsys, dir, strings.Join(known, "\n"), outside...)
+	case err == nil:
+		err = unopened
+	}
 	if err != nil {
 		return Report{}, err
 	}
+	rep.Verifier = strings.Join(known, "\n")
 	rep.Anchored, rep.CheckpointSize = rep.AnchorSize > 0, cps.last
 	rep.Records, rep.Root, rep.Tail = tr.n, tr.root().String(), tr.n-cps.last
 	return rep, nil

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Durability is where a record must be before it is acknowledged.
@@ -24,10 +26,11 @@ var ErrNoSecond = errors.New("audit: no second failure domain")
 // store. It gets everything that the ledger writes, of either class, once that is
 // on this machine's disk. It belongs to one ledger.
 type Second interface {
-	// Size is how many records it holds durably, from the first one on. Where
-	// that is more than twice [Options.MaxBehind] too few, a copy of the ledger
-	// brings it there before Open does the rest.
-	Size() (uint64, error)
+	// Last is how many records it holds durably, from the first one on, and the
+	// leaf hash of the last of them. Where that is more than twice
+	// [Options.MaxBehind] too few, a copy of the ledger brings it there before
+	// Open does the rest.
+	Last() (size uint64, leaf tlog.Hash, err error)
 	// Store makes whole batches durable, as their frames are stored, with the
 	// sequence number of the first record. It is called once at a time and in
 	// order; what is written meanwhile comes with the next call. An error fails
@@ -81,27 +84,35 @@ func (l *Ledger) follow() {
 	}
 }
 
-// catchUp makes what the second failure domain lacks the next shipment. One that
-// holds more than this ledger knows what was lost here.
+// catchUp gives the second failure domain what it lacks. One that holds more than
+// this ledger, or another last record, knows what was lost here.
 func (l *Ledger) catchUp() error {
 	if l.o.Second == nil {
 		return nil
 	}
-	size, err := l.o.Second.Size()
+	size, leaf, err := l.o.Second.Last()
 	if err != nil {
 		return behind(err)
 	}
 	if size > l.tree.n {
 		return &CorruptError{segmentName(l.segment), l.segOff, l.tree.n, "the second failure domain holds more records"}
 	}
-	l.next.first = size
-	_, err = scan(l.fs, l.dir, span{size, math.MaxUint64, 0}, func(f frame) error {
-		if l.next.frames = appendFrame(l.next.frames, f.batch, f.body); len(l.next.frames) > 2*l.o.MaxBehind {
+	var frames []byte
+	_, err = scan(l.fs, l.dir, span{max(size, 1) - 1, math.MaxUint64, 0}, func(f frame) error {
+		switch {
+		case f.seq >= size:
+			frames = appendFrame(frames, f.batch, f.body)
+		case tlog.RecordHash(f.body) != leaf:
+			return &CorruptError{segmentName(f.seq / segmentSize * segmentSize), f.offset, f.seq, "the second failure domain holds another record"}
+		}
+		if len(frames) > 2*l.o.MaxBehind {
 			return errBehind
 		}
 		return nil
 	})
-	poke(l.ship)
+	if err == nil && len(frames) > 0 {
+		err = l.o.Second.Store(size, frames)
+	}
 	return behind(err)
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // fakeSecond is a second failure domain in memory. It stores what it is given
@@ -32,6 +34,14 @@ func (f *fakeSecond) Size() (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return uint64(len(f.bodies)), f.err
+}
+
+func (f *fakeSecond) Last() (uint64, tlog.Hash, error) {
+	n, err := f.Size()
+	if n == 0 {
+		return 0, tlog.Hash{}, err
+	}
+	return n, tlog.RecordHash(f.snapshot()[n-1]), err
 }
 
 func (f *fakeSecond) Store(first uint64, frames []byte) error {
@@ -487,5 +497,52 @@ func TestBudgets(t *testing.T) {
 	_, _ = l.Append(fill2, rec("greedy", "acme", 1))
 	if err := l.Close(); err != nil || len(l.held) != 0 {
 		t.Errorf("%v %v", err, l.held)
+	}
+}
+
+// TestCatchUpThenWrite: a second that Open brings up to date leaves no ledger
+// that fails at its first record.
+func TestCatchUpThenWrite(t *testing.T) {
+	for range 20 {
+		m := memLedgerFS(t)
+		l, _, err := Open(memLedger, memOpenKeys(t, m), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendN(t, l, 20, 1000)
+		l.Close()
+		if l, _, err = Open(memLedger, memOpenKeys(t, m), Options{Second: &fakeSecond{}, MaxBehind: 20_000}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Append(ctx, d2(payload("0-x", 10))); err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+}
+
+// TestASecondOfAnotherHistory: a disk that was set back, and went on alone, does
+// not go on with a second that holds what was lost.
+func TestASecondOfAnotherHistory(t *testing.T) {
+	m := memLedgerFS(t)
+	second := &fakeSecond{}
+	l, _, err := Open(memLedger, memOpenKeys(t, m), Options{Second: second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 3, 50)
+	before := m.clone()
+	if _, err := l.Append(ctx, d2(payload("0-acked", 10))); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if l, _, err = Open(memLedger, memOpenKeys(t, before), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 2, 50)
+	l.Close()
+	var corrupt *CorruptError
+	if _, _, err = Open(memLedger, memOpenKeys(t, before), Options{Second: second}); !errors.As(err, &corrupt) || corrupt.Seq != 3 {
+		t.Errorf("opened: %v", err)
 	}
 }

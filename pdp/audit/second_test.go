@@ -19,7 +19,6 @@ import (
 // fakeSecond is a second failure domain in memory. It stores what it is given
 // after delay, fails with err, and with early acknowledges before it stores.
 type fakeSecond struct {
-	keys  *Keys
 	delay func()
 	early bool
 

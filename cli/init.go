@@ -152,6 +152,9 @@ func (a *app) init(ctx context.Context, in initialise) (err error) {
 		fmt.Fprintf(w, "revision\t%d\n", out.Revision)
 		fmt.Fprintf(w, "verifier\t%s\n", out.Verifier)
 	})
+	if len(officers) == 0 {
+		a.say("no records officer is named (--records-officer), and nobody can name one later: nothing of this ledger can ever be shredded")
+	}
 	a.say("keep the verifier, and now and then a checkpoint (ward status), where this machine cannot change them")
 	return err
 }

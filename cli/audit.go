@@ -85,7 +85,7 @@ shown.`,
 			}{Line: line, Clear: entry.Clear, Sealed: []shownPart{}}
 			parts, err := e.keys.Unseal(entry)
 			if errors.Is(err, audit.ErrNoKey) {
-				err = pdp.Gone(e.keys, entry, e.reader.All())
+				err = pdp.Gone(e.keys, entry, e.reader.From(0))
 			}
 			var gone *pdp.GoneError
 			switch {
@@ -248,7 +248,7 @@ func (a *app) find(cmd *cobra.Command, files *evidenceFiles, q *admin.Find) (got
 	if err != nil {
 		return got, err
 	}
-	return q.In(cmd.Context(), f, set, e.reader.All())
+	return q.In(cmd.Context(), f, set, e.reader.From(0))
 }
 
 // finder reads the store too, where there is one.

@@ -63,7 +63,7 @@ elsewhere, so that the case is anchored where that one is believed.`,
 			if err != nil {
 				return err
 			}
-			if err := rep.Changes(e.reader.All()); err != nil {
+			if err := rep.Changes(e.reader.From(0)); err != nil {
 				return err
 			}
 			var longest uint64

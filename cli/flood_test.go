@@ -32,7 +32,7 @@ func (i *install) entries() (all []audit.Entry) {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	for e, err := range reader.All() {
+	for e, err := range reader.From(0) {
 		if err != nil {
 			i.t.Fatal(err)
 		}

@@ -166,7 +166,7 @@ func (i *install) rewrite(change func(seq uint64, r *audit.Record) (keep bool)) 
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	for e, err := range reader.All() {
+	for e, err := range reader.From(0) {
 		if err != nil {
 			i.t.Fatal(err)
 		}

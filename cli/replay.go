@@ -127,7 +127,7 @@ func (a *app) replaySource(cmd *cobra.Command, arg string, files *evidenceFiles,
 		return fail(err)
 	}
 	// Which changes never reached the store, only the whole line tells.
-	if err := rep.Changes(e.reader.All()); err != nil {
+	if err := rep.Changes(e.reader.From(0)); err != nil {
 		return fail(err)
 	}
 	var other *pdp.Other

@@ -414,7 +414,7 @@ func (i *install) missing(ids []string) []string {
 		i.t.Fatal(err)
 	}
 	held := map[string]bool{}
-	for e, err := range reader.All() {
+	for e, err := range reader.From(0) {
 		if err != nil {
 			i.t.Fatal(err)
 		}

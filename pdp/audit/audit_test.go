@@ -482,7 +482,7 @@ func checkAckedOn(dir string, k *Keys, acked map[uint64]string) error {
 		return err
 	}
 	seen := 0
-	for e, err := range r.All() {
+	for e, err := range r.From(0) {
 		if err != nil {
 			return err
 		}

@@ -200,15 +200,6 @@ func (c *checkpoints) record(f frame) {
 	}
 }
 
-// unnamed reports whether one of the keys given, after the first, is in no
-// record: they are announced once such a record is durable, so records are missing.
-func (c *checkpoints) unnamed(given verifiers) bool {
-	return slices.ContainsFunc(given[1:], func(v note.Verifier) bool {
-		_, named := c.named[v.KeyHash()]
-		return !named
-	})
-}
-
 // next gives the next checkpoint; io.EOF behind the last whole one.
 func (c *checkpoints) next() (checkpoint, error) {
 	c.found = c.added

@@ -24,7 +24,7 @@
 //
 //	report, err := audit.Verify(dir, verifier, checkpointsKeptElsewhere...)
 //	reader, err := audit.OpenReader(dir, verifier)
-//	for entry, err := range reader.All() { … keys.Unseal(entry) … }
+//	for entry, err := range reader.From(0) { … keys.Unseal(entry) … }
 //	proof, err := reader.Prove(1042, nil)                            // of one record
 //	seq, checkpoint, err := audit.CheckProof(proof, body, verifier) // without the ledger
 //	proof, err := reader.Consistency(oldCheckpoint, nil)             // that nothing before was changed

@@ -64,7 +64,6 @@ type Keys struct {
 	signer    note.Signer       // changed by the ledger's writer alone
 	verifiers []string          // the last one is the signer's
 	seals     map[string][]byte // by path; each was durable before it got here
-	err       error             // a seal key could not be made durable: none is made again
 }
 
 // CreateKeys makes a key folder (0700, files 0600), durable when it returns.
@@ -213,7 +212,8 @@ func (k *Keys) sealPath(t, day string) (string, error) {
 }
 
 // sealKey gives the seal key of a tenant and day, and makes it on first use.
-// It is durable before it is returned, so that no record can outlive its key.
+// It is durable before it is returned, so that no record can outlive its key. One
+// that cannot be made so fails the ledger.
 func (k *Keys) sealKey(t, day string) ([]byte, error) {
 	path, err := k.sealPath(t, day)
 	if err != nil {
@@ -224,13 +224,9 @@ func (k *Keys) sealKey(t, day string) ([]byte, error) {
 	if key := k.seals[path]; key != nil && k.fs.Exists(path) {
 		return key, nil
 	}
-	if k.err != nil {
-		return nil, k.err
-	}
 	key, err := k.makeSealKey(path)
 	if err != nil {
-		k.err = fmt.Errorf("audit: no seal key: %w", err)
-		return nil, k.err
+		return nil, fmt.Errorf("audit: no seal key: %w", err)
 	}
 	if len(k.seals) >= maxCached {
 		clear(k.seals)

@@ -175,6 +175,7 @@ func Open(dir string, keys *Keys, o Options) (*Ledger, Recovery, error) {
 		return nil, Recovery{}, errors.Join(err, l.release())
 	}
 	go l.write()
+	go l.follow()
 	return l, rec, nil
 }
 
@@ -298,18 +299,11 @@ func (l *Ledger) Append(ctx context.Context, r Record) (uint64, error) {
 		return 0, err
 	}
 	select {
-	case err = <-q.done:
+	case err := <-q.done:
+		return q.seq, err
 	case <-ctx.Done():
-		select {
-		case err = <-q.done: // it came just in time
-		default:
-			return 0, ctx.Err()
-		}
+		return 0, ctx.Err()
 	}
-	if err != nil {
-		return 0, err
-	}
-	return q.seq, nil
 }
 
 func (l *Ledger) enqueue(q *request, always bool) error {
@@ -386,10 +380,6 @@ func (l *Ledger) Checkpoint() []byte {
 
 // write is the one goroutine that writes.
 func (l *Ledger) write() {
-	defer close(l.done)
-	var follower sync.WaitGroup
-	follower.Go(l.follow)
-	defer follower.Wait()
 	defer close(l.ship)
 	due := time.NewTimer(math.MaxInt64)
 	for {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -210,4 +211,30 @@ func TestEveryOperationFails(t *testing.T) {
 		}
 	}
 	t.Logf("%d operations, each failed once", whole.n)
+}
+
+// TestWhatOpenAndAppendRefuse: keys that were moved into the ledger's folder, and
+// a class of durability that there is not.
+func TestWhatOpenAndAppendRefuse(t *testing.T) {
+	l, k, dir := newLedger(t, Options{})
+	r := payload("0-x", 10)
+	r.Durability = D2 + 1
+	if _, err := l.Append(ctx, r); !errors.Is(err, ErrNoSecond) {
+		t.Errorf("a class that there is not: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	inside := filepath.Join(dir, "keys")
+	if err := os.Rename(k.dir, inside); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := OpenKeys(inside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, _, err := Open(dir, moved, Options{}); err == nil {
+		l.Close()
+		t.Error("opened with keys inside the ledger's folder")
+	}
 }

@@ -10,12 +10,11 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-var (
-	// ErrProof: the text is not a proof.
-	ErrProof = errors.New("audit: not a proof")
-	// ErrNotProven: the proof is one, of something else.
-	ErrNotProven = errors.New("audit: the proof does not prove it")
-)
+// ErrProof: the text is not a proof.
+var ErrProof = errors.New("audit: not a proof")
+
+// ErrNotProven: the proof is one, of something else.
+var ErrNotProven = errors.New("audit: the proof does not prove it")
 
 // maxProof is the most hashes that a proof may hold, as in C2SP tlog-witness.
 const maxProof = 63

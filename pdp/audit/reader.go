@@ -78,11 +78,8 @@ func openReader(fsys fileSystem, dir, verifier string) (*Reader, error) {
 // ErrVerifier: the text is not a ledger's public key.
 var ErrVerifier = errors.New("audit: not a verifier key")
 
-// All gives every record, in order. Damage is a [*CorruptError]; after it, All
-// ends.
-func (r *Reader) All() iter.Seq2[Entry, error] { return r.From(0) }
-
-// From is All from a sequence number on.
+// From gives every record from a sequence number on, in order. Damage is a
+// [*CorruptError]; after it, From ends.
 func (r *Reader) From(seq uint64) iter.Seq2[Entry, error] {
 	return entries(r.fs, r.dir, span{seq, math.MaxUint64, r.cp.size})
 }
@@ -147,17 +144,16 @@ func verify(fsys fileSystem, dir, verifier string, outside ...[]byte) (rep Repor
 	cps.named = map[uint32]uint32{}
 	var tr tree
 	_, err = hashAll(fsys, dir, &tr, cps.record, claim{"a checkpoint", cps.next}, claim{"the outside checkpoint", list(anchors)})
-	if err == nil && cps.unnamed(v) {
-		err = cps.corrupt("fewer records than a later key of the ledger proves: none names it")
+	for _, later := range v[1:] { // announced once a record that names it is durable
+		if _, named := cps.named[later.KeyHash()]; err == nil && !named {
+			err = cps.corrupt("fewer records than a later key of the ledger proves: none names it")
+		}
 	}
 	known := append(strings.Fields(verifier), cps.found...)
-	switch {
-	case err == nil && unopened != nil && len(cps.found) > 0:
+	if err == nil && unopened != nil && len(cps.found) > 0 {
 		return verify(fsys, dir, strings.Join(known, "\n"), outside...)
-	case err == nil:
-		err = unopened
 	}
-	if err != nil {
+	if err = cmp.Or(err, unopened); err != nil {
 		return Report{}, err
 	}
 	rep.Verifier = strings.Join(known, "\n")

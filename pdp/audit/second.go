@@ -2,7 +2,6 @@ package audit
 
 import (
 	"errors"
-	"fmt"
 	"math"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -67,6 +66,7 @@ func (l *Ledger) shipLater(first uint64, frames []byte) {
 // follow hands shipments to the second failure domain, until there will be no
 // more, and wakes who waits for them.
 func (l *Ledger) follow() {
+	defer close(l.done)
 	for range l.ship {
 		l.mu.Lock()
 		s := l.next
@@ -76,7 +76,7 @@ func (l *Ledger) follow() {
 			if len(s.frames) == 0 {
 				return nil
 			}
-			return behind(l.o.Second.Store(s.first, s.frames))
+			return l.o.Second.Store(s.first, s.frames)
 		})
 		for _, q := range s.waiting {
 			q.done <- err
@@ -92,7 +92,7 @@ func (l *Ledger) catchUp() error {
 	}
 	size, leaf, err := l.o.Second.Last()
 	if err != nil {
-		return behind(err)
+		return err
 	}
 	if size > l.tree.n {
 		return &CorruptError{segmentName(l.segment), l.segOff, l.tree.n, "the second failure domain holds more records"}
@@ -113,15 +113,7 @@ func (l *Ledger) catchUp() error {
 	if err == nil && len(frames) > 0 {
 		err = l.o.Second.Store(size, frames)
 	}
-	return behind(err)
-}
-
-// behind says where an error is.
-func behind(err error) error {
-	if err != nil {
-		err = fmt.Errorf("second failure domain: %w", err)
-	}
 	return err
 }
 
-var errBehind = errors.New("the second failure domain is too far behind")
+var errBehind = errors.New("audit: the second failure domain is too far behind")

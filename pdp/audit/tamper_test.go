@@ -190,7 +190,7 @@ func TestTornTail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, err := range r.All() {
+		for _, err := range r.From(0) {
 			if err != nil {
 				t.Fatal(err)
 			}

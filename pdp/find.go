@@ -198,7 +198,9 @@ func (f *Finder) approved(id string, at hierarchy.Instant, rev uint64) (out []Ap
 // Find yields the records that match, without opening them, each with the answers
 // that match: the others of a batch are about others. Identifiers are
 // compared as keyed hashes; a resource's is its tenant's own, so that records of
-// its type are unsealed for it, and those whose key is gone are not found by it.
+// its type are unsealed for it. Those whose key is gone are listed all the same:
+// nobody can tell any more that they are not about it, and whoever takes a key
+// away hides nothing.
 func (f *Finder) Find(entries iter.Seq2[audit.Entry, error], s Seek) iter.Seq2[Line, error] {
 	hash := func(kind, id string) string {
 		if id == "" {
@@ -244,7 +246,7 @@ func (f *Finder) Find(entries iter.Seq2[audit.Entry, error], s Seek) iter.Seq2[L
 			}
 			at = slices.DeleteFunc(at, func(i int) bool {
 				a := items[i].Asked
-				return a == nil || a.Resource.Type+":"+a.Resource.ID != s.Resource
+				return a != nil && a.Resource.Type+":"+a.Resource.ID != s.Resource
 			})
 		}
 		if c.Change != nil && !ofAnswers && (subject == "" || c.Change.Who == subject) &&

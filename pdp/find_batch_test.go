@@ -35,3 +35,30 @@ func TestFindListsNobodyElse(t *testing.T) {
 		t.Errorf("%d answers, want 1", n)
 	}
 }
+
+// TestATakenKeyHidesNothing: a search for a resource lists what it cannot open.
+func TestATakenKeyHidesNothing(t *testing.T) {
+	s, asked := shredSite(t)
+	s.tampered = true // what has no key does not replay
+	seek := Seek{Resource: "claim:canary-claim"}
+	found := func() (out []Line) {
+		f := NewFinder(s.keys, s.p.graph)
+		for l, err := range f.Find(s.ledger.Scan(0), seek) {
+			must(t, err)
+			must(t, f.Open(&l))
+			out = append(out, l)
+		}
+		return out
+	}
+	if got := found(); len(got) != 1 || got[0].Record != asked.Record || got[0].Closed {
+		t.Fatalf("%+v", got)
+	}
+	must(t, s.keys.Destroy(s.keys.Hash("tenant", "", "acme"), shredDay))
+	if got := found(); len(got) != 1 || got[0].Record != asked.Record || !got[0].Closed {
+		t.Errorf("without its key: %+v", got)
+	}
+	seek.Resource = "lab:canary-claim"
+	if got := found(); len(got) != 0 {
+		t.Errorf("of another type: %+v", got)
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -368,9 +369,11 @@ func TestClientOutage(t *testing.T) {
 	n.write(2)
 	dir, key := newWitness(t, n)
 	w := openWitness(t, dir)
-	answer := func(http.ResponseWriter, *http.Request) bool { return false }
+	var answer atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
+	itself := func(http.ResponseWriter, *http.Request) bool { return false }
+	answer.Store(&itself)
 	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if !answer(rw, r) {
+		if !(*answer.Load())(rw, r) {
 			w.ServeHTTP(rw, r)
 		}
 	}))
@@ -394,12 +397,12 @@ func TestClientOutage(t *testing.T) {
 			return true
 		},
 	} {
-		answer = f
+		answer.Store(&f)
 		if err := c.Submit(ctx); err == nil || c.Status().Error != want || c.Status().Diverged || c.Status().Size != 0 {
 			t.Errorf("%s: %v, %+v", want, err, c.Status())
 		}
 	}
-	answer = func(http.ResponseWriter, *http.Request) bool { return false }
+	answer.Store(&itself)
 	if err := c.Submit(ctx); err != nil || c.Status().Error != "" {
 		t.Errorf("%v, %+v", err, c.Status())
 	}
